@@ -1,0 +1,76 @@
+# Everything a checkout needs. `make help` lists the targets.
+#
+# Only Python 3.11+, make and a package index are expected. uv is put into `.tools/` with pip, the project and its
+# development tools into `.venv/` from `uv.lock`. Nothing is written outside this folder.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .tools/bin/uv
+BIN := .venv/bin
+# A lock file that changed, or a new checkout, makes the set-up run again; otherwise it is skipped.
+SETUP_DONE := .venv/.setup-done
+
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := .venv
+# Warnings about a virtual environment that the person's shell has active are noise here.
+unexport VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(SETUP_DONE) ## Install everything into .tools/ and .venv/
+
+$(UV):
+	@echo "Installing uv $(UV_VERSION) into .tools/"
+	@if $(PYTHON) -m venv .tools >/dev/null 2>&1 && .tools/bin/python -m pip --version >/dev/null 2>&1; then \
+		.tools/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"; \
+	else \
+		rm -rf .tools && $(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools "uv==$(UV_VERSION)"; \
+	fi
+
+$(SETUP_DONE): pyproject.toml uv.lock $(UV)
+	@echo "Installing the project into .venv/"
+	@$(UV) sync --locked --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" --compile-bytecode
+	@touch $@
+
+.PHONY: demo
+demo: setup ## Repair a sample agency end to end and print what was repaired
+	@$(BIN)/ghl-pipeline demo
+
+.PHONY: dev
+dev: setup ## Run the UI, the daemon and (without real clients) the sandbox until Ctrl-C
+	@$(BIN)/ghl-pipeline dev
+
+.PHONY: test
+test: setup ## Run every test, the slow proofs included
+	@$(BIN)/pytest -n 2 --dist worksteal
+
+.PHONY: test-fast
+test-fast: setup ## Run the tests without the slow proofs
+	@$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
+.PHONY: lint
+lint: setup ## Check style, types and layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(UV) lock --check --quiet
+
+.PHONY: format
+format: setup ## Format the code and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: clean
+clean: ## Stop the embedded database and remove what running the project wrote
+	@if [ -x $(BIN)/ghl-pipeline ]; then $(BIN)/ghl-pipeline db remove --yes; fi
+	@rm -rf .ghl_pipeline .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.PHONY: distclean
+distclean: clean ## Remove the installed tools too
+	@rm -rf .venv .tools

@@ -1,0 +1,50 @@
+"""The root of the project's error tree.
+
+Every error that this project raises on purpose derives from `PipelineError`; its text is one line that says what
+happened, where, and what to do, and never holds a value of a person (e-mail, phone, name, message) or a token. The
+branches live beside what raises them:
+
+    PipelineError
+    ├── ConfigurationError      a setting is missing or wrong; the text names the variable
+    ├── DatabaseUnavailable     the database cannot be reached, or is not migrated
+    ├── UnknownClient           no such client, location or lead
+    ├── InvalidInput            what a person gave (a CSV row, an option) cannot be used
+    ├── LocationBusy            another run holds the location
+    └── GhlError                ghl_pipeline.ghl.errors: transient and permanent answers of the API
+"""
+
+
+class PipelineError(Exception):
+    """Base of every error raised on purpose. `exit_code` is what the CLI ends with when nothing else handles it."""
+
+    exit_code = 1
+
+
+class ConfigurationError(PipelineError):
+    """A setting is missing or cannot be used."""
+
+    exit_code = 3
+
+
+class DatabaseUnavailable(PipelineError):
+    """The database does not answer, refuses the log-in, or lacks the pipeline's tables."""
+
+    exit_code = 4
+
+
+class UnknownClient(PipelineError):
+    """Nothing in the database has this client name, location id or lead id."""
+
+    exit_code = 2
+
+
+class InvalidInput(PipelineError):
+    """Something a person gave cannot be used as it is."""
+
+    exit_code = 2
+
+
+class LocationBusy(PipelineError):
+    """Another run, in this or another process, is working on the location. Holds who, so that the text can say it."""
+
+    exit_code = 5

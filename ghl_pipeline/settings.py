@@ -1,0 +1,159 @@
+"""Every environment variable the project reads: name, type, default, meaning.
+
+`load_settings()` is called by entry points (the CLI, `build_defs`, the instance storage) and its result is handed down;
+no other module reads the environment. A `.env` file in the project folder is read too, below real variables.
+docs/reference/settings.md is made from this file and a test compares the two.
+"""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ghl_pipeline.errors import ConfigurationError
+
+GHL_API_URL = "https://services.leadconnectorhq.com"
+
+
+def project_root() -> Path:
+    """The folder that holds `dagster.yaml`: beside the package in a checkout, else the working folder."""
+    beside_package = Path(__file__).resolve().parent.parent
+    return beside_package if (beside_package / "dagster.yaml").is_file() else Path.cwd()
+
+
+class Settings(BaseSettings):
+    """The project's settings. Secrets are `SecretStr`, so that a `repr` or a traceback cannot show them."""
+
+    # Code gives fields by name. pydantic-settings then reads variables of that name too, and without the prefix those
+    # would be HOME and DATABASE_URL.
+    model_config = SettingsConfigDict(
+        env_prefix="GHL_PIPELINE_", populate_by_name=True, extra="ignore", env_ignore_empty=True, frozen=True
+    )
+
+    # --- where things are
+    home: Path = Field(
+        default_factory=lambda: project_root() / ".ghl_pipeline",
+        alias="GHL_PIPELINE_HOME",
+        description="Folder for the embedded database, its password, the token key and compute logs; mode 0700.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        alias="GHL_PIPELINE_DATABASE_URL",
+        description="PostgreSQL URL of the dashboard database. Unset: an embedded server in the home folder.",
+    )
+    dagster_database_url: SecretStr | None = Field(
+        default=None,
+        alias="GHL_PIPELINE_DAGSTER_DATABASE_URL",
+        description="PostgreSQL URL of Dagster's own storage. Unset: `<name>_dagster` on the same server.",
+    )
+    database_name: str = Field(
+        default="ghl_pipeline",
+        alias="GHL_PIPELINE_DATABASE_NAME",
+        pattern=r"^[a-z][a-z0-9_]{0,40}$",
+        description="Name of the dashboard database on the embedded server.",
+    )
+    postgres_os_user: str | None = Field(
+        default=None,
+        alias="GHL_PIPELINE_POSTGRES_USER",
+        description="OS user for the embedded server when started as root. Unset: `postgres`, else `nobody`.",
+    )
+    token_keys: SecretStr | None = Field(
+        default=None,
+        alias="GHL_PIPELINE_TOKEN_KEYS",
+        description="Fernet keys for stored tokens, comma-separated, newest first. Unset: a key file in the home "
+        "folder, allowed with the embedded server only.",
+    )
+
+    # --- the GHL API and its limits
+    api_url: str = Field(
+        default=GHL_API_URL, alias="GHL_API_URL", description="Base URL of the GHL API; the sandbox's URL in a demo."
+    )
+    requests_per_10s: int = Field(
+        default=90,
+        ge=1,
+        le=1000,
+        alias="GHL_REQUESTS_PER_10S",
+        description="Most requests per location in any 10 seconds, over all processes. GHL allows 100.",
+    )
+    requests_per_day: int = Field(
+        default=200_000,
+        ge=1,
+        alias="GHL_REQUESTS_PER_DAY",
+        description="Most requests per location and UTC day, over all processes. GHL allows 200,000.",
+    )
+    max_429_retries: int = Field(
+        default=8, ge=0, le=100, alias="GHL_MAX_429_RETRIES", description="How often one call may be told 429 and wait."
+    )
+    max_attempts: int = Field(
+        default=5, ge=1, le=20, alias="GHL_MAX_ATTEMPTS", description="Attempts of one call, 429 answers not counted."
+    )
+    timeout_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        alias="GHL_TIMEOUT_SECONDS",
+        description="Longest wait for one answer; filtered searches have been seen to hang for 18 to 20 s.",
+    )
+    call_deadline_seconds: float = Field(
+        default=180.0,
+        gt=0,
+        alias="GHL_CALL_DEADLINE_SECONDS",
+        description="Longest time one call may take with all attempts and pauses, waits on the limit not counted.",
+    )
+
+    # --- hydration
+    lookup_group_size: int = Field(
+        default=50,
+        ge=1,
+        le=100,
+        alias="HYDRATION_GROUP_SIZE",
+        description="Addresses that a location's first search asks for at once; what works is then remembered.",
+    )
+    page_size: int = Field(
+        default=500,
+        ge=1,
+        le=5000,
+        alias="HYDRATION_PAGE_SIZE",
+        description="Leads that are looked up, recorded and written at a time; the most that a killed run asks again.",
+    )
+    sync_all_concurrency: int = Field(
+        default=20, ge=1, le=500, alias="SYNC_ALL_CONCURRENCY", description="Locations worked on at the same time."
+    )
+
+    # --- Dagster
+    automation: bool = Field(
+        default=False,
+        alias="GHL_PIPELINE_AUTOMATION",
+        description="Whether schedules and run-starting sensors are on before somebody switches them in the UI.",
+    )
+
+    @property
+    def uses_embedded_database(self) -> bool:
+        """Whether no database URL was given, so that the embedded server is used."""
+        return self.database_url is None
+
+    def as_environment(self) -> dict[str, str]:
+        """The variables with which another process, or Dagster's configuration, arrives at these settings.
+
+        Holds secrets in plain text: for the environment of a child process, never for a log.
+        """
+        variables: dict[str, str] = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                value = value.get_secret_value()
+            if field.alias and value is not None:
+                variables[field.alias] = str(value)
+        return variables
+
+
+def load_settings() -> Settings:
+    """Settings from the environment and the project's `.env`.
+
+    Raises:
+        ConfigurationError: names each variable that cannot be used, without its value.
+    """
+    try:
+        return Settings(_env_file=project_root() / ".env")
+    except ValidationError as error:
+        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise ConfigurationError(f"Settings cannot be used: {reasons}. See docs/reference/settings.md.") from None

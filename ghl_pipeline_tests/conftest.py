@@ -1,0 +1,3 @@
+"""What every test shares. The fixtures live in `fixtures/`, one module for each real part: database, sandbox."""
+
+pytest_plugins = ["ghl_pipeline_tests.fixtures.database", "ghl_pipeline_tests.fixtures.sandbox"]
