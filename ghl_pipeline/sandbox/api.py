@@ -1,0 +1,224 @@
+"""GHL's routes as functions from a call to an answer. Authentication, limits and faults come before: `server.py`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from ghl_pipeline.sandbox.contact_writes import create_contact, update_contact, upsert_contact
+from ghl_pipeline.sandbox.contacts import Contact
+from ghl_pipeline.sandbox.responses import (
+    Answer,
+    JsonObject,
+    Refusal,
+    bad_request,
+    full_contact,
+    iso_time,
+    list_item,
+    search_item,
+    unprocessable,
+)
+from ghl_pipeline.sandbox.search import parse_search, run_search
+from ghl_pipeline.sandbox.search_filters import FilterRules
+from ghl_pipeline.sandbox.world import Location
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request of an authenticated client. `path` and `query` hold decoded parameters."""
+
+    location: Location
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    content: bytes
+
+    def json(self) -> dict[str, object]:
+        """The body.
+
+        Raises:
+            Refusal: 400 when it is not a JSON object.
+        """
+        try:
+            return msgspec.json.decode(self.content, type=dict[str, object])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise bad_request("Unexpected token in JSON") from None
+
+
+@dataclass(frozen=True)
+class Route:
+    """A method and path template of GHL's, the scope its token needs, and what answers it."""
+
+    method: str
+    path: str
+    scope: str
+    answer: Callable[[Call], Answer]
+
+    @property
+    def name(self) -> str:
+        """How statistics and faults name the route."""
+        return f"{self.method} {self.path}"
+
+
+def search_contacts(call: Call) -> Answer:
+    """Contacts by filters, at most 500 a page."""
+    location, body = call.location, call.json()
+    _check_location(location, body.get("locationId"))
+    faults = location.faults
+    search = parse_search(
+        body,
+        FilterRules(
+            time_zone=location.time_zone,
+            case_sensitive_email=faults.case_sensitive_email,
+            primary_email_only=faults.primary_email_only,
+            max_or_leaves=faults.max_or_leaves,
+            or_refusal_status=faults.or_refusal_status,
+            or_answers_first_leaf_only=faults.or_answers_first_leaf_only,
+        ),
+    )
+    page = run_search(search, location.indexed_contacts)
+    for field, value in search.lookups():
+        location.statistics.looked_up(field, value)
+    items = [
+        search_item(contact, location.id, cursor, lower_case_names_only=faults.lower_case_names_only)
+        for contact, cursor in zip(page.contacts, page.cursors, strict=True)
+    ]
+    return Answer({"contacts": items, "total": page.total})
+
+
+def find_duplicate(call: Call) -> Answer:
+    """The contact with an e-mail or else a phone, also when it was written this instant; null when there is none."""
+    _check_location(call.location, call.query.get("locationId"))
+    email, phone = call.query.get("email"), call.query.get("number")
+    if not email and not phone:
+        raise bad_request("Pass at least one of number, email query parameter")
+    match = call.location.duplicate_of(email=email, phone=phone)
+    return Answer({"contact": full_contact(match[0], call.location.id) if match else None})
+
+
+def get_contact(call: Call) -> Answer:
+    """One contact, as stored."""
+    return Answer({"contact": full_contact(_contact(call), call.location.id)})
+
+
+def post_contact(call: Call) -> Answer:
+    """Creates a contact."""
+    body = call.json()
+    _check_location(call.location, body.get("locationId"))
+    return Answer({"contact": full_contact(create_contact(call.location, body), call.location.id)}, 201)
+
+
+def put_contact(call: Call) -> Answer:
+    """Changes a contact. `succeded` is GHL's spelling."""
+    contact = update_contact(call.location, _contact(call), call.json())
+    return Answer({"succeded": True, "contact": full_contact(contact, call.location.id)})
+
+
+def delete_contact(call: Call) -> Answer:
+    """Deletes a contact."""
+    call.location.remove(_contact(call).id)
+    call.location.statistics.deletes += 1
+    return Answer({"succeded": True})
+
+
+def post_upsert(call: Call) -> Answer:
+    """Updates the matching contact or creates one."""
+    body = call.json()
+    _check_location(call.location, body.get("locationId"))
+    contact, new = upsert_contact(call.location, body)
+    return Answer({"new": new, "succeded": True, "contact": full_contact(contact, call.location.id)})
+
+
+def list_contacts(call: Call) -> Answer:
+    """The deprecated list, newest first; `startAfter` and `startAfterId` are both needed to go on."""
+    location, query = call.location, call.query
+    _check_location(location, query.get("locationId"))
+    limit = _number("limit", query.get("limit", "20"))
+    if not 1 <= limit <= 100:
+        raise unprocessable("limit must not be greater than 100")
+    body: dict[str, object] = {"pageLimit": limit, "query": query.get("query", "")}
+    if "startAfter" in query and "startAfterId" in query:
+        body["searchAfter"] = [_number("startAfter", query["startAfter"]), query["startAfterId"]]
+    page = run_search(parse_search(body, FilterRules(time_zone=location.time_zone)), location.indexed_contacts)
+    last = page.cursors[-1] if page.cursors else (None, None)
+    meta: JsonObject = {"total": page.total, "startAfter": last[0], "startAfterId": last[1]}
+    contacts = [list_item(contact, location.id) for contact in page.contacts]
+    return Answer({"contacts": contacts, "count": len(contacts), "meta": meta})
+
+
+def get_location(call: Call) -> Answer:
+    """The location itself."""
+    location = call.location
+    _check_location(location, call.path["id"])
+    body: JsonObject = {
+        "id": location.id,
+        "companyId": location.company_id,
+        "name": location.name,
+        "country": "US",
+        "timezone": str(location.time_zone),
+        "email": "office@example.com",
+        "phone": "+12125550198",
+        "settings": {
+            "allowDuplicateContact": location.allow_duplicates,
+            "allowDuplicateOpportunity": False,
+            "allowFacebookNameMerge": False,
+            "disableContactTimezone": False,
+            "contactUniqueIdentifiers": ["email", "phone"],
+        },
+        "dateAdded": iso_time(0),
+    }
+    return Answer({"location": body})
+
+
+def list_users(call: Call) -> Answer:
+    """Who works in the location."""
+    _check_location(call.location, call.query.get("locationId"))
+    users: list[JsonObject] = [
+        {
+            "id": user.id,
+            "name": f"{user.first_name} {user.last_name}",
+            "firstName": user.first_name,
+            "lastName": user.last_name,
+            "email": user.email,
+            "phone": user.phone,
+            "extension": "",
+            "roles": {"type": "account", "role": "admin", "locationIds": [call.location.id]},
+        }
+        for user in call.location.users
+    ]
+    return Answer({"users": users})
+
+
+ROUTES: Final = (
+    Route("POST", "/contacts/search", "contacts.readonly", search_contacts),
+    Route("GET", "/contacts/search/duplicate", "contacts.readonly", find_duplicate),
+    Route("POST", "/contacts/upsert", "contacts.write", post_upsert),
+    Route("GET", "/contacts/{id}", "contacts.readonly", get_contact),
+    Route("PUT", "/contacts/{id}", "contacts.write", put_contact),
+    Route("DELETE", "/contacts/{id}", "contacts.write", delete_contact),
+    Route("GET", "/contacts/", "contacts.readonly", list_contacts),
+    Route("POST", "/contacts/", "contacts.write", post_contact),
+    Route("GET", "/locations/{id}", "locations.readonly", get_location),
+    Route("GET", "/users/", "users.readonly", list_users),
+)
+
+
+def _check_location(location: Location, asked: object) -> None:
+    if not isinstance(asked, str) or not asked:
+        raise unprocessable("locationId must be a string", "locationId should not be empty")
+    if asked != location.id:
+        raise Refusal(403, "The token does not have access to this location.")
+
+
+def _contact(call: Call) -> Contact:
+    contact = call.location.contacts.by_id.get(call.path["id"])
+    if contact is None:
+        raise bad_request("Contact not found")  # a 400, as seen live
+    return contact
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise unprocessable(f"{name} must be a number conforming to the specified constraints") from None

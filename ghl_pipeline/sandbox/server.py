@@ -1,0 +1,148 @@
+"""The sandbox as a Starlette application: what GHL's gateway does before and after a route answers.
+
+In this order: the token names the location, the rate limit lets the request in or not, the Version header and the
+scope are looked at, mishaps happen, the route answers. The routes are `api.py`, the sandbox's own `control.py`.
+Nothing of a request or an answer is ever logged.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as Path
+from starlette.types import Receive, Scope, Send
+
+from ghl_pipeline.sandbox.api import ROUTES, Call, Route
+from ghl_pipeline.sandbox.control import control_routes
+from ghl_pipeline.sandbox.faults import FaultDice, Faults, Mishap
+from ghl_pipeline.sandbox.responses import Answer, Refusal, encode
+from ghl_pipeline.sandbox.world import Location, World
+
+VERSIONS: Final = frozenset({"2021-04-15", "2021-07-28", "2023-02-21", "v3"})
+"""Values of the Version header that were seen to be taken everywhere."""
+UNKNOWN_ROUTE: Final = "unknown route"
+_log = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(world: World) -> Starlette:
+    """The application that answers for `world`."""
+    paths = [Path(route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES]
+    every_method = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    unknown = Path("/{path:path}", _endpoint(world, None), methods=every_method)
+    return Starlette(routes=[*control_routes(world), *paths, unknown])
+
+
+def _endpoint(world: World, route: Route | None) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        name = route.name if route else UNKNOWN_ROUTE
+        content = await request.body()
+        with world.lock:
+            arrived = world.clock()  # under the lock, so that arrivals are in order
+            location = world.location_of(_bearer(request))
+            if location is None:
+                world.unidentified[name] = world.unidentified.get(name, 0) + 1
+                return _response(Refusal(401, "Invalid token: access token is invalid").answer())
+            dice = world.faults.of(location.id)
+            refused = _refused_by_limit(location, dice, arrived)
+            headers = location.limiter.headers(arrived)
+            mishap = Mishap.NONE if refused else dice.roll(name)
+        if not refused:
+            hang = dice.faults.hang_seconds if mishap is Mishap.HANG else 0.0
+            await _delay(request, dice.faults.latency_seconds + hang)
+        with world.lock:
+            call = Call(location, request.path_params, request.query_params, content)
+            answer = refused or _answer(call, route, request.headers.get("version"), dice.faults, mishap)
+            location.statistics.answered(name, answer.status)
+        return _response(answer, headers, mishap)
+
+    return endpoint
+
+
+def _refused_by_limit(location: Location, dice: FaultDice, now: float) -> Answer | None:
+    """The 429, when there is no slot or a storm is on; it uses no slot."""
+    if not dice.in_storm(now) and location.limiter.admit(now):
+        location.statistics.admitted(now)
+        return None
+    # GHL's body of a 429 is not documented; this is the form of its other errors.
+    refusal = Refusal(429, "Too many requests").answer()
+    seconds = dice.faults.retry_after
+    if seconds is None:
+        return refusal
+    text = formatdate(now + seconds, usegmt=True) if dice.faults.retry_after_as_date else f"{seconds:g}"
+    return Answer(refusal.body, 429, {"Retry-After": text})
+
+
+async def _delay(request: Request, seconds: float) -> None:
+    """Waits, but not longer than the client does: a server must be able to stop when its clients have given up."""
+    if seconds <= 0:
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await request.receive()  # the body has been read, so what comes next is the client hanging up
+
+
+def _answer(call: Call, route: Route | None, version: str | None, faults: Faults, mishap: Mishap) -> Answer:
+    try:
+        if faults.token_revoked:
+            raise Refusal(401, "Invalid token: access token is invalid")
+        _check_version(version)
+        if route is None:
+            raise Refusal(404, "Not Found")
+        if route.scope in faults.missing_scopes:
+            raise Refusal(401, "The token is not authorized for this scope.")
+        if mishap is Mishap.SERVER_ERROR:
+            raise Refusal(faults.error_status, "Internal server error")
+        if mishap is Mishap.SEARCH_CONTEXT_LOST:
+            raise Refusal(faults.search_context_status, "No search context found for id: point in time expired")
+        return route.answer(call)
+    except Refusal as refusal:
+        return refusal.answer()
+    except Exception as error:  # noqa: BLE001 - a mistake of the sandbox must not show what it was asked
+        _log.error("The sandbox failed on %s: %s", route.name if route else UNKNOWN_ROUTE, type(error).__name__)
+        return Refusal(500, "Internal server error").answer()
+
+
+def _check_version(version: str | None) -> None:
+    """The answers of 2026-08 to a missing, an unknown and a senseless Version."""
+    if version is None:
+        raise Refusal(401, "version header was not found.")
+    if version in VERSIONS:
+        return
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", version):
+        raise Refusal(401, "version header is invalid")
+    raise Refusal(400, f"Invalid API version segment '{version[:40]}' at position 0")
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _response(answer: Answer, headers: dict[str, str] | None = None, mishap: Mishap = Mishap.NONE) -> Response:
+    content = encode(answer.body)
+    if mishap is Mishap.GARBAGE:
+        content = b"<html><body>upstream connect error or disconnect/reset before headers</body></html>"
+    kind = _BrokenResponse if mishap is Mishap.DROPPED else Response
+    return kind(
+        content,
+        answer.status,
+        headers={**(headers or {}), **answer.headers},
+        media_type="application/json; charset=utf-8",
+    )
+
+
+class _BrokenResponse(Response):
+    """Announces the whole body, sends half of it and ends: the server then closes the connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": bytes(self.body[: len(self.body) // 2]), "more_body": True})

@@ -1,0 +1,233 @@
+"""The state behind the sandbox: locations with their contacts, users, limits, counts, and the faults that are set.
+
+Tests in the same process reach it directly; everybody else over HTTP (`server.py`, `control.py`). All access, from
+requests and from tests, is under one lock, because the server may run in a thread of the test process.
+"""
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from ghl_pipeline.errors import InvalidInput
+from ghl_pipeline.sandbox.contacts import Contact, ContactTable, email_key
+from ghl_pipeline.sandbox.faults import FaultBoard, Faults
+from ghl_pipeline.sandbox.limits import Limits, RateLimiter
+from ghl_pipeline.sandbox.people import ghl_id, private_token, seeded
+from ghl_pipeline.sandbox.statistics import LocationStatistics
+
+Clock = Callable[[], float]
+
+
+def steady_clock() -> Clock:
+    """Epoch seconds that never go backwards, whatever happens to the machine's clock."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody who works in the location."""
+
+    id: str
+    first_name: str
+    last_name: str
+    email: str
+    phone: str
+
+
+class Location:
+    """A sub-account: its contacts as stored, and as the search index has them, which may lag behind."""
+
+    def __init__(
+        self,
+        location_id: str,
+        name: str,
+        token: str,
+        *,
+        clock: Clock,
+        faults: FaultBoard,
+        lock: threading.RLock,
+        limits: Limits,
+        rng: random.Random,
+        time_zone: str = "America/New_York",
+        allow_duplicates: bool = False,
+    ) -> None:
+        self.id = location_id
+        self.name = name
+        self.token = token
+        self.company_id = "SandboxCompany000001"
+        self.time_zone = ZoneInfo(time_zone)
+        self.allow_duplicates = allow_duplicates
+        self.users: list[User] = []
+        self.contacts = ContactTable()
+        self.limiter = RateLimiter(limits)
+        self.statistics = LocationStatistics(limits.interval_seconds)
+        self._clock = clock
+        self._faults = faults
+        self._lock = lock
+        self._rng = rng
+        self._indexed = self.contacts
+        self._not_indexed: deque[tuple[float, str, Contact | None]] = deque()
+
+    def __repr__(self) -> str:
+        return f"Location({self.id}, {len(self.contacts)} contacts)"
+
+    @property
+    def faults(self) -> Faults:
+        """The faults that are set for this location."""
+        return self._faults.of(self.id).faults
+
+    @property
+    def indexed_contacts(self) -> ContactTable:
+        """The contacts as searches see them: without the writes of the last `index_lag_seconds`."""
+        lag = self.faults.index_lag_seconds
+        while self._not_indexed and self._not_indexed[0][0] + lag <= self._clock():
+            _, contact_id, contact = self._not_indexed.popleft()
+            if contact is None:
+                self._indexed.drop(contact_id)
+            else:
+                self._indexed.put(contact)
+        if not self._not_indexed:
+            self._indexed = self.contacts
+        return self._indexed
+
+    def load(self, contacts: Iterable[Contact]) -> None:
+        """Adds many new contacts at once, as if they had always been there."""
+        with self._lock:
+            self.contacts.load(contacts)
+
+    def add(self, **fields: object) -> Contact:
+        """Adds a contact with the given fields of `Contact`; id and times are made when not given.
+
+        Raises:
+            InvalidInput: a field that a contact does not have, or a value of the wrong type.
+        """
+        with self._lock:
+            now = self._now()
+            made = {"id": ghl_id(self._rng), "date_added": now, "date_updated": now}
+            return self._save(_contact({**made, **fields}))
+
+    def change(self, contact_id: str, **fields: object) -> Contact:
+        """Changes fields of a contact and moves its `date_updated`; without fields it is a touch.
+
+        Raises:
+            InvalidInput: no such contact, or fields as in `add`.
+        """
+        with self._lock:
+            contact = self.contacts.by_id.get(contact_id)
+            if contact is None:
+                raise InvalidInput(f"Location {self.id} has no contact {contact_id} to change.")
+            return self._save(_contact({**msgspec.structs.asdict(contact), "date_updated": self._now(), **fields}))
+
+    def remove(self, contact_id: str) -> bool:
+        """Deletes a contact; False when there was none."""
+        with self._lock:
+            if contact_id not in self.contacts.by_id:
+                return False
+            self._write(contact_id, None)
+            return True
+
+    def duplicate_of(self, *, email: str | None, phone: str | None) -> tuple[Contact, str] | None:
+        """The contact with this e-mail (also as an additional one) or else this phone, and which of the two matched."""
+        if email and (found := self.contacts.with_email(email_key(email), additional=True)):
+            return found[0], "email"
+        if phone and (found := self.contacts.with_phone(phone)):
+            return found[0], "phone"
+        return None
+
+    def reset_statistics(self) -> None:
+        """Starts counting anew; the rate limit's window goes on."""
+        self.statistics = LocationStatistics(self.limiter.limits.interval_seconds)
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _save(self, contact: Contact) -> Contact:
+        self._write(contact.id, contact)
+        return contact
+
+    def _write(self, contact_id: str, contact: Contact | None) -> None:
+        indexed = self.indexed_contacts
+        if self.faults.index_lag_seconds > 0 or self._not_indexed:
+            if indexed is self.contacts:
+                self._indexed = self.contacts.copy()
+            self._not_indexed.append((self._clock(), contact_id, contact))
+        if contact is None:
+            self.contacts.drop(contact_id)
+        else:
+            self.contacts.put(contact)
+
+
+class World:
+    """All locations. `clock` gives epoch seconds and never goes backwards."""
+
+    def __init__(self, *, seed: int = 0, clock: Clock | None = None) -> None:
+        self.clock = clock or steady_clock()
+        self.lock = threading.RLock()
+        self.faults = FaultBoard(self.clock)
+        self.locations: dict[str, Location] = {}
+        self.unidentified: dict[str, int] = {}
+        self._seed = seed
+        self._by_token: dict[str, Location] = {}
+
+    def add_location(
+        self,
+        location_id: str | None = None,
+        *,
+        name: str | None = None,
+        token: str | None = None,
+        contacts: Iterable[Contact] = (),
+        limits: Limits | None = None,
+        time_zone: str = "America/New_York",
+        allow_duplicates: bool = False,
+    ) -> Location:
+        """Adds a location; what is not given is made from the seed."""
+        with self.lock:
+            rng = seeded("location", self._seed, len(self.locations))
+            location = Location(
+                location_id or ghl_id(rng),
+                name or f"Sample Location {len(self.locations) + 1}",
+                token or private_token(rng),
+                clock=self.clock,
+                faults=self.faults,
+                lock=self.lock,
+                limits=limits or Limits(),
+                rng=rng,
+                time_zone=time_zone,
+                allow_duplicates=allow_duplicates,
+            )
+            location.load(contacts)
+            location.users.append(
+                User(ghl_id(rng), "Sample", "Owner", f"owner.{len(self.locations)}@example.com", "+12125550199")
+            )
+            self.locations[location.id] = location
+            self._by_token[location.token] = location
+            return location
+
+    def location_of(self, token: str) -> Location | None:
+        """The location that a token opens."""
+        return self._by_token.get(token)
+
+    def reset_statistics(self) -> None:
+        """Starts counting anew everywhere."""
+        with self.lock:
+            self.unidentified.clear()
+            for location in self.locations.values():
+                location.reset_statistics()
+
+
+def _contact(fields: dict[str, object]) -> Contact:
+    unknown = fields.keys() - set(Contact.__struct_fields__)
+    if unknown:
+        raise InvalidInput(f"A contact has no field {', '.join(sorted(unknown))}.")
+    try:
+        contact = msgspec.convert(fields, Contact)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"This is not a contact: {error}.") from None
+    return msgspec.structs.replace(contact, tags=tuple(tag.lower() for tag in contact.tags))

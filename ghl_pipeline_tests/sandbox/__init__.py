@@ -1,0 +1,1 @@
+"""Proofs that the sandbox answers like GHL, fails when told to, and counts truly."""
