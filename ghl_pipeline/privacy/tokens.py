@@ -1,0 +1,146 @@
+"""Encryption of the GHL tokens that the database keeps (Fernet, with rotation by several keys).
+
+Where keys come from and what to do when one is missing is decided here; who has which token is in `locations/`.
+"""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from pydantic import SecretStr
+
+from ghl_pipeline.errors import ConfigurationError
+from ghl_pipeline.settings import Settings
+
+KEY_FILE_NAME = "token.key"
+MAKE_A_KEY = 'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
+
+
+class TokenUnreadable(ConfigurationError):
+    """A stored token was not encrypted with any of the keys at hand, or was damaged."""
+
+
+class TokenCipher:
+    """Encrypts with the first key, decrypts with any. Holds keys, so its `repr` says only how many."""
+
+    def __init__(self, keys: list[Fernet], source: str) -> None:
+        self._fernet = MultiFernet(keys)
+        self._count = len(keys)
+        self._source = source
+
+    def __repr__(self) -> str:
+        return f"TokenCipher({self._count} keys from {self._source})"
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "TokenCipher":
+        """The cipher with the keys of `GHL_PIPELINE_TOKEN_KEYS`, else of the home folder's key file.
+
+        The key file is made at first use, and only beside the embedded database: a database that several machines
+        share needs a key that they share.
+
+        Raises:
+            ConfigurationError: a key is malformed, the key file cannot be read, made or is open to others, or a
+                database URL is set without keys.
+        """
+        if settings.token_keys is not None:
+            return cls(_keys_in(settings.token_keys.get_secret_value()), "GHL_PIPELINE_TOKEN_KEYS")
+        if not settings.uses_embedded_database:
+            raise ConfigurationError(
+                "GHL_PIPELINE_DATABASE_URL is set, but GHL_PIPELINE_TOKEN_KEYS is not, so stored tokens cannot be "
+                f"encrypted. Make a key, keep it safe, and set it for every process: {MAKE_A_KEY}"
+            )
+        path = settings.home / KEY_FILE_NAME
+        return cls([_key_in_file(path)], str(path))
+
+    def encrypt(self, token: str) -> str:
+        """The token as text for the database, encrypted with the newest key."""
+        return self._fernet.encrypt(token.encode()).decode("ascii")
+
+    def decrypt(self, text: str) -> SecretStr:
+        """The token that `encrypt` was given, as a `SecretStr`, which no repr, log or traceback shows.
+
+        Raises:
+            TokenUnreadable: none of the keys fits.
+        """
+        try:
+            return SecretStr(self._fernet.decrypt(text).decode())
+        except (InvalidToken, ValueError):
+            raise self._unreadable() from None
+
+    def rotate(self, text: str) -> str:
+        """The same token, encrypted with the newest key.
+
+        Raises:
+            TokenUnreadable: none of the keys fits.
+        """
+        try:
+            return self._fernet.rotate(text).decode("ascii")
+        except (InvalidToken, ValueError):
+            raise self._unreadable() from None
+
+    def _unreadable(self) -> TokenUnreadable:
+        return TokenUnreadable(
+            f"A stored token cannot be decrypted with the {self._count} key(s) of {self._source}. Add the key it was "
+            "encrypted with after the newest one (comma-separated, in GHL_PIPELINE_TOKEN_KEYS), or store the "
+            "client's token again: ghl-pipeline clients import FILE.csv"
+        )
+
+
+def _keys_in(text: str) -> list[Fernet]:
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+    if not entries:
+        raise ConfigurationError(f"GHL_PIPELINE_TOKEN_KEYS holds no key. Make one: {MAKE_A_KEY}")
+    keys = []
+    for position, entry in enumerate(entries, start=1):
+        try:
+            keys.append(Fernet(entry))
+        except ValueError:
+            raise ConfigurationError(
+                f"Entry {position} of {len(entries)} in GHL_PIPELINE_TOKEN_KEYS is not a Fernet key (32 bytes as "
+                f"url-safe base64). Correct it, or make a new one: {MAKE_A_KEY}"
+            ) from None
+    return keys
+
+
+def _key_in_file(path: Path) -> Fernet:
+    try:
+        if not path.exists():
+            _make_key_file(path)
+        if path.stat().st_mode & 0o077:
+            raise ConfigurationError(f"The token key {path} can be read by others. Close it: chmod 600 {path}")
+        content = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigurationError(
+            f"The token key {path} cannot be read or made ({error.strerror}). Give this user access to the folder, or "
+            "set GHL_PIPELINE_HOME to another one, or the key itself in GHL_PIPELINE_TOKEN_KEYS."
+        ) from None
+    try:
+        return Fernet(content)
+    except ValueError:
+        raise ConfigurationError(
+            f"The token key {path} is damaged. Restore it from a copy; without one, delete the file and store every "
+            "client's token again: ghl-pipeline clients import FILE.csv"
+        ) from None
+
+
+def _make_key_file(path: Path) -> None:
+    """Write the key under a temporary name, then link it: of two processes one wins, and nobody sees half a key."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(Fernet.generate_key())
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(draft)
+    finally:
+        draft.unlink()
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # a key lost in a power failure would take every token stored since with it
+    finally:
+        os.close(folder)

@@ -1,0 +1,1 @@
+"""Tests of the privacy room: redaction and token encryption."""
