@@ -10,6 +10,7 @@ branches live beside what raises them:
     ├── UnknownClient           no such client, location or lead
     ├── InvalidInput            what a person gave (a CSV row, an option) cannot be used
     ├── LocationBusy            another run holds the location
+    ├── Interrupted             a person stopped the work; what was done is kept
     └── GhlError                ghl_pipeline.ghl.errors: transient and permanent answers of the API
 """
 
@@ -48,3 +49,9 @@ class LocationBusy(PipelineError):
     """Another run, in this or another process, is working on the location. Holds who, so that the text can say it."""
 
     exit_code = 5
+
+
+class Interrupted(PipelineError):
+    """Stopped by Ctrl-C. What was done is kept."""
+
+    exit_code = 130

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     home: Path = Field(
         default_factory=lambda: project_root() / ".ghl_pipeline",
         alias="GHL_PIPELINE_HOME",
-        description="Folder for the embedded database, its password, the token key and compute logs; mode 0700.",
+        description="Folder for the embedded database, its password, the token key and compute logs.",
     )
     database_url: SecretStr | None = Field(
         default=None,

@@ -1,3 +1,7 @@
-"""What every test shares. The fixtures live in `fixtures/`, one module for each real part: database, sandbox."""
+"""What every test shares. The fixtures live in `fixtures/`, one module for each real part: database, sandbox, project."""
 
-pytest_plugins = ["ghl_pipeline_tests.fixtures.database", "ghl_pipeline_tests.fixtures.sandbox"]
+pytest_plugins = [
+    "ghl_pipeline_tests.fixtures.database",
+    "ghl_pipeline_tests.fixtures.sandbox",
+    "ghl_pipeline_tests.fixtures.project",
+]

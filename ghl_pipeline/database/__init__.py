@@ -1,0 +1,1 @@
+"""PostgreSQL: the tables, the engine, the migrations, and the embedded server for machines without one."""

@@ -1,0 +1,242 @@
+"""The pipeline's tables as SQLAlchemy Core objects.
+
+The migrations in `migrations/` make them; a test proves that both agree. Whatever only SQL can say (triggers, partial
+indexes) is in the migrations and named here. Times are `timestamptz`, set by the database.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _now_column(name: str) -> Column[datetime]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("location_id", Text, nullable=False, unique=True, comment="GHL sub-account; the partition key"),
+    Column("ghl_token_encrypted", Text, comment="Fernet; null until a token is given"),
+    Column("default_region", Text, nullable=False, server_default="US", comment="ISO 3166 alpha-2, for local phones"),
+    Column("time_zone", Text, nullable=False, server_default="UTC"),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    Column("settings", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("deactivated_at", DateTime(timezone=True)),
+    _now_column("created_at"),
+    _now_column("updated_at"),
+    CheckConstraint("default_region ~ '^[A-Z]{2}$'", name="default_region_is_alpha2"),
+    CheckConstraint("btrim(name) <> ''", name="name_is_not_blank"),
+    comment="An agency customer: its GHL location, its token, its settings",
+)
+Index("uq_clients_name", func.lower(clients.c.name), unique=True)
+
+leads = Table(
+    "leads",
+    metadata,
+    Column("id", BigInteger, Identity(always=False), primary_key=True),
+    Column("client_id", BigInteger, ForeignKey("clients.id", ondelete="CASCADE"), nullable=False),
+    Column("ghl_contact_id", Text),
+    Column("emailbison_lead_id", BigInteger),
+    Column("email", Text),
+    Column("phone", Text, comment="E.164 when valid, else digits"),
+    Column("first_name", Text),
+    Column("last_name", Text),
+    Column("company_name", Text),
+    Column("status", Text, nullable=False, server_default="new"),
+    Column("enrichment_status", Text, comment="not_needed, enriched, or what the dashboard sets"),
+    Column("enrichment_source", Text),
+    Column("enriched_at", DateTime(timezone=True)),
+    _now_column("created_at"),
+    _now_column("updated_at"),
+    comment="A person a client's campaigns write to; repaired from the GHL contact",
+)
+# One row per contact, EmailBison lead and address within a client; two clients may share all three.
+Index(
+    "uq_leads_client_contact",
+    leads.c.client_id,
+    leads.c.ghl_contact_id,
+    unique=True,
+    postgresql_where=text("ghl_contact_id IS NOT NULL"),
+)
+Index(
+    "uq_leads_client_emailbison_lead",
+    leads.c.client_id,
+    leads.c.emailbison_lead_id,
+    unique=True,
+    postgresql_where=text("emailbison_lead_id IS NOT NULL"),
+)
+Index(
+    "uq_leads_client_email",
+    leads.c.client_id,
+    func.lower(leads.c.email),
+    unique=True,
+    postgresql_where=text("email IS NOT NULL"),
+)
+Index("ix_leads_client_id_id", leads.c.client_id, leads.c.id)
+
+work_lists = Table(
+    "work_lists",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("client_id", BigInteger, ForeignKey("clients.id", ondelete="CASCADE"), nullable=False),
+    Column("scope", Text, nullable=False, comment="all, or never_looked_up"),
+    Column("listed", Integer, nullable=False, server_default="0"),
+    Column("looked_up", Integer, nullable=False, server_default="0"),
+    Column("written", Integer, nullable=False, server_default="0"),
+    _now_column("built_at"),
+    Column("finished_at", DateTime(timezone=True)),
+    CheckConstraint("scope IN ('all', 'never_looked_up')", name="scope_is_known"),
+    comment="One pass over the eligible leads of a client; at most one is open per client",
+)
+# A location has one list in work at a time; a killed run finds it again here.
+Index(
+    "uq_work_lists_open",
+    work_lists.c.client_id,
+    unique=True,
+    postgresql_where=text("finished_at IS NULL"),
+)
+
+work_items = Table(
+    "work_items",
+    metadata,
+    Column("work_list_id", BigInteger, ForeignKey("work_lists.id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "position", Integer, primary_key=True, comment="1, 2, 3 ... in the order of work; resume points count in it"
+    ),
+    # No foreign key: a lead deleted while it waits must not block the delete, and is then reported as unchanged.
+    Column("lead_id", BigInteger, nullable=False),
+    Column("reasons", SmallInteger, nullable=False, comment="bits of hydration.eligible.Reason"),
+    Column("outcome", Text, comment="null until written back"),
+    Column("filled", SmallInteger, nullable=False, server_default="0", comment="bits of hydration.merge.Field"),
+    comment="The leads of a work list in the order of work",
+)
+Index("uq_work_items_lead", work_items.c.work_list_id, work_items.c.lead_id, unique=True)
+
+resolved_contacts = Table(
+    "resolved_contacts",
+    metadata,
+    Column("work_list_id", BigInteger, ForeignKey("work_lists.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("lead_id", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column(
+        "asked_contact_id", Text, comment="the lead's link when it was looked up; the write-back checks it still holds"
+    ),
+    Column("asked_email", Text, comment="the lead's address when it was looked up, trimmed and lower-cased"),
+    Column("contact_id", Text),
+    Column("email", Text),
+    Column("phone", Text),
+    Column("first_name", Text),
+    Column("last_name", Text),
+    Column("company_name", Text),
+    comment="What was found for each looked-up lead; emptied by the write-back",
+)
+
+lead_lookups = Table(
+    "lead_lookups",
+    metadata,
+    Column("lead_id", BigInteger, ForeignKey("leads.id", ondelete="CASCADE"), primary_key=True),
+    Column("client_id", BigInteger, ForeignKey("clients.id", ondelete="CASCADE"), nullable=False),
+    Column("outcome", Text, nullable=False),
+    _now_column("looked_up_at"),
+    comment="When a lead was last looked up in GHL, and with what outcome",
+)
+Index("ix_lead_lookups_client_id", lead_lookups.c.client_id)
+
+location_attempts = Table(
+    "location_attempts",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("location_id", Text, nullable=False),
+    Column("capability", Text, nullable=False, comment="hydration, crm, ..."),
+    Column("run_id", Text, comment="Dagster run, null for work outside one"),
+    Column("state", Text, nullable=False, server_default="running"),
+    Column("error_class", Text),
+    Column("error_text", Text, comment="sanitised; holds no value of a person"),
+    Column("permanent", Boolean, comment="of a failure: whether a rerun alone cannot help"),
+    Column("report", JSONB, nullable=False, server_default=text("'{}'::jsonb"), comment="counts only"),
+    _now_column("started_at"),
+    Column("ended_at", DateTime(timezone=True)),
+    CheckConstraint("state IN ('running', 'succeeded', 'failed', 'interrupted')", name="state_is_known"),
+    comment="Each try to work on a location, for checks, reruns and reports",
+)
+Index(
+    "ix_location_attempts_latest",
+    location_attempts.c.capability,
+    location_attempts.c.location_id,
+    location_attempts.c.id.desc(),
+)
+
+location_leases = Table(
+    "location_leases",
+    metadata,
+    Column("location_id", Text, primary_key=True),
+    Column(
+        "holder",
+        Text,
+        nullable=False,
+        comment="who works on it, for people; the advisory lock is what keeps others off",
+    ),
+    _now_column("acquired_at"),
+    comment="Who works on a location right now",
+)
+
+location_throttle = Table(
+    "location_throttle",
+    metadata,
+    Column("location_id", Text, primary_key=True),
+    Column(
+        "slots", ARRAY(Double), nullable=False, comment="the last max_requests slot times, epoch seconds, ascending"
+    ),
+    Column("max_requests", Integer, nullable=False),
+    Column("interval_seconds", Double, nullable=False),
+    Column("blocked_until", Double, nullable=False, server_default="0", comment="epoch seconds"),
+    Column("epoch", Integer, nullable=False, server_default="0", comment="bumped by a 429; older leases are void"),
+    Column("day", Date, nullable=False, comment="UTC"),
+    Column("used_today", Integer, nullable=False, server_default="0"),
+    Column("max_per_day", Integer, nullable=False),
+    comment="The request budget of a location, shared by all processes",
+)
+
+location_learning = Table(
+    "location_learning",
+    metadata,
+    Column("location_id", Text, primary_key=True),
+    Column("group_size", Integer, nullable=False, comment="addresses one search is known to take"),
+    Column("group_ceiling", Integer, nullable=False, comment="more than this was refused, or is more than we ever ask"),
+    _now_column("updated_at"),
+    comment="What the GHL API was found to take, per location",
+)

@@ -1,0 +1,1 @@
+"""Tests of the locations room: clients and their import from CSV."""
