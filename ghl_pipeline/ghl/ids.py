@@ -1,0 +1,11 @@
+"""Which strings can be ids of GHL contacts, so that test junk and pasted addresses are never sent."""
+
+import re
+
+# Observed ids have 20 characters, old ones up to 24; the bounds leave room on both sides.
+_CONTACT_ID = re.compile(r"[A-Za-z0-9]{15,64}")
+
+
+def is_contact_id(value: str | None) -> bool:
+    """Whether `value` has the form of a GHL contact id (15 to 64 letters and digits, nothing else)."""
+    return value is not None and _CONTACT_ID.fullmatch(value) is not None

@@ -1,0 +1,55 @@
+"""The grammar of `POST /contacts/search`, as far as this project speaks it.
+
+GHL documents leaves `{field, operator, value}` and nested groups `{group: AND|OR, filters}`, 500 contacts a page,
+values of at most 75 characters, and a cursor (`searchAfter`) inside each item. It documents no
+limit on the number of leaves; requests of 69 leaves and OR groups of 100 `id eq` leaves have been seen to work.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+MAX_PAGE = 500
+MAX_VALUE_LENGTH = 75
+
+Filter: TypeAlias = dict[str, object]
+LookupField: TypeAlias = Literal["id", "email"]
+
+
+def equals(field: str, value: str) -> Filter:
+    """The leaf `field eq value`."""
+    return {"field": field, "operator": "eq", "value": value}
+
+
+def any_of(field: LookupField, values: Sequence[str]) -> Filter:
+    """One filter for contacts whose `field` equals any of `values`: a bare leaf for one value, else an OR group."""
+    if len(values) == 1:
+        return equals(field, values[0])
+    return {"group": "OR", "filters": [equals(field, value) for value in values]}
+
+
+def fits_eq(value: str) -> bool:
+    """Whether `eq` accepts the value. Longer ones are answered with an error, so they need another lookup."""
+    return len(value) <= MAX_VALUE_LENGTH
+
+
+@dataclass(frozen=True, slots=True)
+class ContactSearch:
+    """One request of the contacts search; `after` is the cursor of the page before."""
+
+    filters: tuple[Filter, ...] = ()
+    page_limit: int = MAX_PAGE
+    after: tuple[object, ...] | None = None
+
+    def following(self, cursor: tuple[object, ...]) -> "ContactSearch":
+        """The same search, one page on. Filters and order stay: they are part of what the cursor means."""
+        return replace(self, after=cursor)
+
+    def body(self, location_id: str) -> dict[str, object]:
+        """The JSON body. GHL refuses any property it does not know, so nothing optional is sent empty."""
+        body: dict[str, object] = {"locationId": location_id, "pageLimit": self.page_limit}
+        if self.filters:
+            body["filters"] = list(self.filters)
+        if self.after is not None:
+            body["searchAfter"] = list(self.after)
+        return body
