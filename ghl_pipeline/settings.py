@@ -7,7 +7,7 @@ docs/reference/settings.md is made from this file and a test compares the two.
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ghl_pipeline.errors import ConfigurationError
@@ -116,7 +116,11 @@ class Settings(BaseSettings):
         description="Leads that are looked up, recorded and written at a time; the most that a killed run asks again.",
     )
     sync_all_concurrency: int = Field(
-        default=20, ge=1, le=500, alias="SYNC_ALL_CONCURRENCY", description="Locations worked on at the same time."
+        default=20,
+        ge=1,
+        le=500,
+        alias="SYNC_ALL_CONCURRENCY",
+        description="Locations that `sync-all` works on at the same time.",
     )
 
     # --- Dagster
@@ -125,6 +129,13 @@ class Settings(BaseSettings):
         alias="GHL_PIPELINE_AUTOMATION",
         description="Whether schedules and run-starting sensors are on before somebody switches them in the UI.",
     )
+
+    @field_validator("api_url")
+    @classmethod
+    def _is_http_url(cls, url: str) -> str:
+        # Checked only: pydantic's URL type would append a slash.
+        TypeAdapter(HttpUrl).validate_python(url)
+        return url
 
     @property
     def uses_embedded_database(self) -> bool:
@@ -157,3 +168,8 @@ def load_settings() -> Settings:
     except ValidationError as error:
         reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise ConfigurationError(f"Settings cannot be used: {reasons}. See docs/reference/settings.md.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"The file {project_root() / '.env'} cannot be read ({type(error).__name__}). It has to be UTF-8 text that "
+            "this user may read; correct or remove it."
+        ) from None

@@ -96,11 +96,11 @@ def _parse(secret: SecretStr, variable: str, accepted: tuple[str, ...]) -> URL:
 
 
 def describe(url: URL) -> str:
-    """The URL for people: without password, also without one that hides among the parameters."""
+    """The URL as psql takes it: without our driver and without password, also one that hides among the parameters."""
     public = url.difference_update_query(_SECRET_PARAMETERS)
     # Made anew: `set(password=None)` means "leave it as it is".
     return URL.create(
-        public.drivername, public.username, None, public.host, public.port, public.database, public.query
+        "postgresql", public.username, None, public.host, public.port, public.database, public.query
     ).render_as_string()
 
 

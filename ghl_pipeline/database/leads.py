@@ -158,9 +158,12 @@ def _matches(values: Mapping[str, str | int]) -> dict[str, ColumnElement[bool]]:
     for name in ("ghl_contact_id", "emailbison_lead_id"):
         if name in values:
             tests[name] = leads.c[name] == values[name]
+    if "ghl_contact_id" in tests:
+        tests["ghl_contact_id"] &= leads.c.ghl_contact_id != ""  # the condition of its index
     if "email" in values:
         # The expression of the unique index, and the database's idea of lower case on both sides.
-        tests["email"] = func.lower(leads.c.email) == func.lower(values["email"])
+        address = func.btrim(leads.c.email)
+        tests["email"] = (func.lower(address) == func.lower(values["email"])) & (address != "")
     return tests
 
 

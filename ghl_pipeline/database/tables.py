@@ -83,13 +83,14 @@ leads = Table(
     _now_column("updated_at"),
     comment="A person a client's campaigns write to; repaired from the GHL contact",
 )
-# One row per contact, EmailBison lead and address within a client; two clients may share all three.
+# One row per contact, EmailBison lead and address within a client; two clients may share all three. An empty text is
+# no contact and no address: forms save those. Queries repeat the condition, or the index cannot be used.
 Index(
     "uq_leads_client_contact",
     leads.c.client_id,
     leads.c.ghl_contact_id,
     unique=True,
-    postgresql_where=text("ghl_contact_id IS NOT NULL"),
+    postgresql_where=text("ghl_contact_id <> ''"),
 )
 Index(
     "uq_leads_client_emailbison_lead",
@@ -101,9 +102,9 @@ Index(
 Index(
     "uq_leads_client_email",
     leads.c.client_id,
-    func.lower(leads.c.email),
+    func.lower(func.btrim(leads.c.email)),
     unique=True,
-    postgresql_where=text("email IS NOT NULL"),
+    postgresql_where=text("btrim(email) <> ''"),
 )
 Index("ix_leads_client_id_id", leads.c.client_id, leads.c.id)
 
@@ -138,9 +139,9 @@ work_items = Table(
     ),
     # No foreign key: a lead deleted while it waits must not block the delete, and is then reported as unchanged.
     Column("lead_id", BigInteger, nullable=False),
-    Column("reasons", SmallInteger, nullable=False, comment="bits of hydration.eligible.Reason"),
+    Column("reasons", SmallInteger, nullable=False, comment="bits of hydration.outcomes.Reason"),
     Column("outcome", Text, comment="null until written back"),
-    Column("filled", SmallInteger, nullable=False, server_default="0", comment="bits of hydration.merge.Field"),
+    Column("filled", SmallInteger, nullable=False, server_default="0", comment="bits of hydration.outcomes.LeadField"),
     comment="The leads of a work list in the order of work",
 )
 Index("uq_work_items_lead", work_items.c.work_list_id, work_items.c.lead_id, unique=True)

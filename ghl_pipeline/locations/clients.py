@@ -220,13 +220,13 @@ def location_access(connection: Connection, cipher: TokenCipher, location_id: st
         )
     if not row.active:
         raise ClientInactive(
-            f'Location {location_id} belongs to client {row.id} ("{row.name}"), which is deactivated. Import it again '
-            "with active = yes to resume: ghl-pipeline clients import FILE.csv"
+            f"Location {location_id} belongs to client {row.id}, which is deactivated, so nothing works on it. To "
+            f"resume: ghl-pipeline clients reactivate {location_id}"
         )
     if row.ghl_token_encrypted is None:
         raise TokenMissing(
-            f'Location {location_id} of client {row.id} ("{row.name}") has no GHL token. Make a private integration in '
-            "the location's settings and import its token: ghl-pipeline clients import FILE.csv"
+            f"Location {location_id} of client {row.id} has no GHL token. Make a private integration in the location's "
+            f"settings and store its token: ghl-pipeline clients set-token {location_id}"
         )
     token = cipher.decrypt(row.ghl_token_encrypted)
     return LocationAccess(location_id, row.id, row.name, token, row.default_region, row.time_zone)

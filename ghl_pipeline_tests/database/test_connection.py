@@ -73,7 +73,7 @@ def test_dagsters_database_can_be_on_another_server() -> None:
             dagster_database_url="postgresql+psycopg2://u:p@two.example.com/history",
         )
     )
-    assert describe(urls.dagster) == "postgresql+psycopg2://u@two.example.com/history"
+    assert describe(urls.dagster) == "postgresql://u@two.example.com/history"
 
 
 @pytest.mark.parametrize(

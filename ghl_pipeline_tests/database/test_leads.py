@@ -292,3 +292,13 @@ def test_other_database_errors_are_not_swallowed(engine: Engine, client_id: int)
     with pytest.raises(DBAPIError) as raised:
         store(engine, client_id, NewLead(email="ann@example.com", first_name="Ann"))
     assert "ann@example.com" not in str(raised.value)
+
+
+def test_empty_texts_are_no_keys_and_spaces_are_no_difference(engine: Engine, client_id: int) -> None:
+    with engine.begin() as connection:
+        for _ in range(2):
+            connection.execute(insert(leads).values(client_id=client_id, email="", ghl_contact_id=""))
+        stored = connection.execute(
+            insert(leads).values(client_id=client_id, email="  Ada@Example.com ").returning(leads.c.id)
+        ).scalar_one()
+        assert upsert_lead(connection, client_id, NewLead(email="ada@example.com")).lead_id == stored

@@ -142,7 +142,7 @@ def test_a_deactivated_client_keeps_its_data_and_is_not_worked_on(engine: Engine
         assert active_locations(connection) == [OTHER]
         assert [client.name for client in list_clients(connection, active_only=True)] == ["Beta"]
         assert len(list_clients(connection)) == 2
-        with pytest.raises(ClientInactive, match=r'"Acme"\), which is deactivated.*import'):
+        with pytest.raises(ClientInactive, match=r"is deactivated.*clients reactivate"):
             location_access(connection, cipher, LOCATION)
         back = reactivate_client(connection, LOCATION)
         assert (back.active, back.deactivated_at, back.has_token) == (True, None, True)
@@ -155,7 +155,7 @@ def test_work_on_a_location_needs_a_client_and_a_readable_token(engine: Engine, 
             location_access(connection, cipher, LOCATION)
         client = add_client(connection, cipher, name="Acme", location_id=LOCATION)
         assert not client.has_token
-        with pytest.raises(TokenMissing, match=r'client \d+ \("Acme"\) has no GHL token.*private integration'):
+        with pytest.raises(TokenMissing, match=r"client \d+ has no GHL token.*private integration.*clients set-token"):
             location_access(connection, cipher, LOCATION)
         assert set_token(connection, cipher, "Acme", TOKEN).has_token
         assert location_access(connection, cipher, LOCATION).token == TOKEN

@@ -141,6 +141,10 @@ class EmbeddedPostgres:
             folder = self._files.existing_folder()
             return folder is not None and self._server(folder).port() is not None
 
+    def is_ours(self) -> bool:
+        """Whether the home folder has a server's files that were made here, be it running, stopped or half set up."""
+        return self._files.password.exists() or self._files.pointer.exists()
+
     # --- the hold -----------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager

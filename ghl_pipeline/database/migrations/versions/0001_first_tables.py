@@ -95,14 +95,14 @@ def _create_clients_and_leads() -> None:
         "leads",
         ["client_id", "ghl_contact_id"],
         unique=True,
-        postgresql_where=sa.text("ghl_contact_id IS NOT NULL"),
+        postgresql_where=sa.text("ghl_contact_id <> ''"),
     )
     op.create_index(
         "uq_leads_client_email",
         "leads",
-        ["client_id", sa.literal_column("lower(email)")],
+        ["client_id", sa.literal_column("lower(btrim(email))")],
         unique=True,
-        postgresql_where=sa.text("email IS NOT NULL"),
+        postgresql_where=sa.text("btrim(email) <> ''"),
     )
     op.create_index(
         "uq_leads_client_emailbison_lead",
@@ -154,10 +154,14 @@ def _create_work_in_progress() -> None:
             comment="1, 2, 3 ... in the order of work; resume points count in it",
         ),
         sa.Column("lead_id", sa.BigInteger(), nullable=False),
-        sa.Column("reasons", sa.SmallInteger(), nullable=False, comment="bits of hydration.eligible.Reason"),
+        sa.Column("reasons", sa.SmallInteger(), nullable=False, comment="bits of hydration.outcomes.Reason"),
         sa.Column("outcome", sa.Text(), comment="null until written back"),
         sa.Column(
-            "filled", sa.SmallInteger(), server_default="0", nullable=False, comment="bits of hydration.merge.Field"
+            "filled",
+            sa.SmallInteger(),
+            server_default="0",
+            nullable=False,
+            comment="bits of hydration.outcomes.LeadField",
         ),
         sa.ForeignKeyConstraint(
             ["work_list_id"], ["work_lists.id"], name="fk_work_items_work_list_id", ondelete="CASCADE"
