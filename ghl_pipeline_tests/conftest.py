@@ -1,4 +1,4 @@
-"""What every test shares. The fixtures live in `fixtures/`, one module for each real part: database, sandbox, project."""
+"""What every test shares: fixtures, one module in `fixtures/` for each real part (database, sandbox, project)."""
 
 pytest_plugins = [
     "ghl_pipeline_tests.fixtures.database",

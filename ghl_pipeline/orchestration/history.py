@@ -49,16 +49,14 @@ class AssetHistory:
         self._context.log_event(dg.AssetObservation(asset, partition=location_id, metadata=self._metadata(report)))
 
     def _metadata(self, report: Report) -> dict[str, dg.MetadataValue]:
-        metadata: dict[str, dg.MetadataValue] = {"attempt": dg.MetadataValue.text(self.attempt)}
-        for name, value in report.values.items():
-            metadata[name] = _value(value)
+        """Charts first: what is looked at before it is read."""
+        metadata: dict[str, dg.MetadataValue] = {name: dg.MetadataValue.md(md) for name, md in report.charts.items()}
+        metadata |= {name: _value(value) for name, value in report.values.items()}
         for name, rows in report.tables.items():
             if rows:
                 metadata[name] = dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in rows])
-        for name, data in report.data.items():
-            metadata[name] = dg.MetadataValue.json(dict(data))
-        for name, chart in report.charts.items():
-            metadata[name] = dg.MetadataValue.md(chart)
+        metadata |= {name: dg.MetadataValue.json(dict(data)) for name, data in report.data.items()}
+        metadata["attempt"] = dg.MetadataValue.text(self.attempt)
         return metadata
 
 

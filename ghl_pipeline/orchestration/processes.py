@@ -9,7 +9,12 @@ PROCESS_TAG = "ghl_pipeline/process"
 
 def this_process() -> str:
     """Host, pid and start of this process, as a tag value."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}"
+    return process_tag(os.getpid())
+
+
+def process_tag(pid: int) -> str:
+    """The tag value of a process of this host."""
+    return f"{socket.gethostname()}/{pid}/{_started(pid)}"
 
 
 def is_gone(process: str) -> bool | None:

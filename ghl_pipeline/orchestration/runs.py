@@ -17,6 +17,14 @@ from ghl_pipeline.partitions import LOCATION
 from ghl_pipeline.settings import Settings, project_root
 
 LOCATION_REPORT = "location_report"
+WHERE_THE_STORAGE_IS = frozenset(
+    {
+        "GHL_PIPELINE_HOME",
+        "GHL_PIPELINE_DATABASE_URL",
+        "GHL_PIPELINE_DATABASE_NAME",
+        "GHL_PIPELINE_DAGSTER_DATABASE_URL",
+    }
+)
 STARTED_BY_TAG = "ghl_pipeline/started_by"
 COMMAND_LINE = "command line"
 # The daemon cannot start a command line's run again; its person can.
@@ -39,8 +47,10 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
     Raises:
         ConfigurationError, DatabaseUnavailable: from the storage, with what to do.
     """
-    # Dagster builds the storage from its configuration alone, which takes everything from the environment.
-    os.environ.update(settings.as_environment())
+    # Dagster builds the storage from its configuration alone, which leaves only the environment to tell it where.
+    os.environ.update(
+        {name: value for name, value in settings.as_environment().items() if name in WHERE_THE_STORAGE_IS}
+    )
     ref = InstanceRef.from_dir(
         str(settings.home),
         config_dir=str(project_root()),
@@ -76,11 +86,7 @@ def run_locations(
     _close_killed_runs(instance)
     tags, chosen = _as_partitions(instance, locations)
     tags |= {STARTED_BY_TAG: COMMAND_LINE, PROCESS_TAG: this_process(), MAX_RETRIES_TAG: "0"}
-    run_config = {
-        "ops": {op: {"config": {**config, **chosen}}},
-        # The events are for the UI; a person at a terminal has the progress display.
-        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-    }
+    run_config = {"ops": {op: {"config": {**config, **chosen}}}}
     result = definitions.resolve_job_def(job).execute_in_process(
         run_config=run_config, instance=instance, tags=tags, raise_on_error=False
     )

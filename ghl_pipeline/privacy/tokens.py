@@ -84,7 +84,7 @@ class TokenCipher:
         return TokenUnreadable(
             f"A stored token cannot be decrypted with the {self._count} key(s) of {self._source}. Add the key it was "
             "encrypted with after the newest one (comma-separated, in GHL_PIPELINE_TOKEN_KEYS), or store the "
-            "client's token again: ghl-pipeline clients import FILE.csv"
+            "client's token again: ghl-pipeline clients set-token LOCATION"
         )
 
 

@@ -1,0 +1,81 @@
+"""The one place where the Dagster objects meet. Loading it connects to nothing; resources do when a run needs them.
+
+`defs` is what `workspace.yaml` and `dg` load; tests and the command line call `build_defs` with resources of their own.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import dagster as dg
+from sqlalchemy import Engine
+
+from ghl_pipeline.database.connection import create_engine, database_urls
+from ghl_pipeline.database.migrate import require_migrated
+from ghl_pipeline.hydration.assets import lead_hydration
+from ghl_pipeline.hydration.build import build_hydration
+from ghl_pipeline.hydration.hydration import Hydration
+from ghl_pipeline.hydration.jobs import hydrate_leads
+from ghl_pipeline.hydration.schedules import nightly_schedule
+from ghl_pipeline.hydration.sensors import new_lead_sensor
+from ghl_pipeline.locations.sensors import location_partitions_sensor
+from ghl_pipeline.privacy import redaction
+from ghl_pipeline.settings import Settings, load_settings
+
+
+@contextmanager
+def open_engine(settings: Settings) -> Iterator[Engine]:
+    """An engine on the migrated dashboard database, disposed at the end.
+
+    Raises:
+        ConfigurationError, DatabaseUnavailable: with what to do.
+    """
+    engine = create_engine(database_urls(settings).app)
+    try:
+        require_migrated(engine)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@dg.resource(description="The dashboard database")
+def engine_resource(_context: dg.InitResourceContext) -> Iterator[Engine]:
+    """An engine for the time of a run or a tick."""
+    with open_engine(load_settings()) as engine:
+        yield engine
+
+
+@dg.resource(description="Hydration with its database and one throttled GHL client per location")
+def hydration_resource(_context: dg.InitResourceContext) -> Iterator[Hydration]:
+    """The capability for the time of a run."""
+    settings = load_settings()
+    with open_engine(settings) as engine:
+        yield build_hydration(settings, engine)
+
+
+def build_defs(resources: Mapping[str, object] | None = None, *, automation: bool = False) -> dg.Definitions:
+    """All assets, jobs, sensors and schedules.
+
+    Args:
+        resources: replacements by name (`engine`, `hydration`).
+        automation: whether schedules and sensors that start runs are on before somebody switches them in the UI. The
+            partitions are kept in step in any case.
+    """
+    redaction.install()
+    sensors_on = dg.DefaultSensorStatus.RUNNING if automation else dg.DefaultSensorStatus.STOPPED
+    schedules_on = dg.DefaultScheduleStatus.RUNNING if automation else dg.DefaultScheduleStatus.STOPPED
+    return dg.Definitions(
+        assets=[lead_hydration],
+        jobs=[hydrate_leads],
+        schedules=[nightly_schedule(schedules_on)],
+        sensors=[location_partitions_sensor(dg.DefaultSensorStatus.RUNNING), new_lead_sensor(sensors_on)],
+        resources={"engine": engine_resource, "hydration": hydration_resource, **(resources or {})},
+        executor=dg.in_process_executor,
+        # The event log keeps every event; on a console, and so in the compute logs, they would only be repeated.
+        loggers={"console": dg.colored_console_logger.configured({"log_level": "CRITICAL"})},
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The definitions as Dagster loads them, with the automation that the settings ask for."""
+    return build_defs(automation=load_settings().automation)

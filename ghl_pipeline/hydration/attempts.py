@@ -1,0 +1,88 @@
+"""A record of every attempt at a location: when, by which run, how it ended, with what counts.
+
+Table: `location_attempts`. Checks, reruns and `status` read it; a run's own failure event names only the run.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+from sqlalchemy import Engine, text
+
+CAPABILITY = "hydration"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedLocation:
+    """A location that ended with an error: its class, a text safe to show, and whether a rerun alone can help."""
+
+    location_id: str
+    error_class: str
+    text: str
+    permanent: bool
+
+
+def begin_attempt(engine: Engine, location_id: str, run_id: str | None) -> int:
+    """Notes that work on the location begins; older attempts that never ended were killed and are marked so.
+
+    Returns:
+        The attempt's id. Call only while holding the location's lease: that is what proves the older ones dead.
+    """
+    values = {"location_id": location_id, "capability": CAPABILITY, "run_id": run_id}
+    killed = text("""
+        UPDATE location_attempts SET state = 'interrupted', ended_at = now()
+        WHERE location_id = :location_id AND capability = :capability AND state = 'running'
+    """)
+    begin = text("""
+        INSERT INTO location_attempts (location_id, capability, run_id) VALUES (:location_id, :capability, :run_id)
+        RETURNING id
+    """)
+    with engine.begin() as connection:
+        connection.execute(killed, values)
+        return int(connection.execute(begin, values).scalar_one())
+
+
+def end_attempt(
+    engine: Engine,
+    attempt_id: int,
+    state: str,
+    *,
+    report: Mapping[str, object] | None = None,
+    failure: FailedLocation | None = None,
+) -> None:
+    """Notes how an attempt ended: `succeeded`, `failed` or `interrupted`."""
+    end = text("""
+        UPDATE location_attempts
+        SET state = :state, ended_at = now(), error_class = :error_class, error_text = :error_text,
+            permanent = :permanent, report = CAST(:report AS jsonb)
+        WHERE id = :id
+    """)
+    values = {
+        "id": attempt_id,
+        "state": state,
+        "error_class": failure.error_class if failure else None,
+        "error_text": failure.text if failure else None,
+        "permanent": failure.permanent if failure else None,
+        "report": msgspec.json.encode(report or {}).decode(),
+    }
+    with engine.begin() as connection:
+        connection.execute(end, values)
+
+
+def record_refusal(engine: Engine, failure: FailedLocation, run_id: str | None) -> None:
+    """Notes a location that failed before any work began: no token, unknown, or held by another run."""
+    insert = text("""
+        INSERT INTO location_attempts
+            (location_id, capability, run_id, state, error_class, error_text, permanent, ended_at)
+        VALUES (:location_id, :capability, :run_id, 'failed', :error_class, :error_text, :permanent, now())
+    """)
+    values = {
+        "location_id": failure.location_id,
+        "capability": CAPABILITY,
+        "run_id": run_id,
+        "error_class": failure.error_class,
+        "error_text": failure.text,
+        "permanent": failure.permanent,
+    }
+    with engine.begin() as connection:
+        connection.execute(insert, values)

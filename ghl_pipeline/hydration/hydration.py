@@ -1,0 +1,206 @@
+"""Hydration of many locations at once in one process; one that fails never stops the rest.
+
+A location waits on its rate limit most of the time, so many of them overlap on one core. Each has a client of its own,
+holds its lease while it works, and ends as a report or as a failure on record.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from ghl_pipeline.database.leases import LocationLeases
+from ghl_pipeline.errors import ConfigurationError, InvalidInput, LocationBusy, PipelineError, UnknownClient
+from ghl_pipeline.ghl.client import LocationClient
+from ghl_pipeline.ghl.errors import PermanentGhlError
+from ghl_pipeline.hydration.attempts import FailedLocation, begin_attempt, end_attempt, record_refusal
+from ghl_pipeline.hydration.learning import load_group_size
+from ghl_pipeline.hydration.location_report import LocationReport
+from ghl_pipeline.hydration.location_work import LocationWork, LookupsFailed
+from ghl_pipeline.hydration.lookup import GroupSize
+from ghl_pipeline.hydration.options import Options, Step
+from ghl_pipeline.locations.clients import LocationAccess, location_access
+from ghl_pipeline.orchestration.reports import History
+from ghl_pipeline.privacy.redaction import safe_error_text
+from ghl_pipeline.privacy.tokens import TokenCipher
+
+log = logging.getLogger(__name__)
+
+# Blocking database and history calls of all locations; the engine's pool has as many connections.
+BLOCKING_CALLS = 10
+BUSY_POLL_SECONDS = 1.0
+
+OpenClient = Callable[[LocationAccess], AbstractAsyncContextManager[LocationClient]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """Reports of the locations that were written, and the failures; a location is in one of them, or was skipped."""
+
+    reports: tuple[LocationReport, ...]
+    failures: tuple[FailedLocation, ...]
+    skipped: tuple[str, ...] = ()
+
+
+class Hydration:
+    """The capability with its collaborators. Safe to use from one event loop at a time."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        cipher: TokenCipher,
+        open_client: OpenClient,
+        default_group_size: int = 50,
+        default_page_size: int = 500,
+    ) -> None:
+        self.engine = engine
+        self._cipher = cipher
+        self._open_client = open_client
+        self._default_group_size = default_group_size
+        self._default_page_size = default_page_size
+
+    def __repr__(self) -> str:
+        return "Hydration()"
+
+    async def run(self, location_ids: Sequence[str], history: History, options: Options) -> RunResult:
+        """Hydrates locations, at most `options.concurrency` at a time.
+
+        A location that this attempt has already completed (a rerun of a killed run) is skipped.
+
+        Returns:
+            What became of each. Errors of a location never surface as exceptions.
+
+        Raises:
+            asyncio.CancelledError: the run was stopped; every location's resume point is in the history.
+        """
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(BLOCKING_CALLS, "blocking"))
+        slots = asyncio.Semaphore(options.concurrency)
+        with LocationLeases(self.engine) as leases:
+
+            async def one(location_id: str) -> LocationReport | FailedLocation | str | None:
+                async with slots:
+                    if await asyncio.to_thread(self._is_done, history, location_id, options):
+                        return location_id
+                    return await self._location(location_id, leases, history, options)
+
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(location_id)) for location_id in dict.fromkeys(location_ids)]
+        results = [task.result() for task in tasks]
+        return RunResult(
+            tuple(result for result in results if isinstance(result, LocationReport)),
+            tuple(result for result in results if isinstance(result, FailedLocation)),
+            tuple(result for result in results if isinstance(result, str)),
+        )
+
+    @staticmethod
+    def _is_done(history: History, location_id: str, options: Options) -> bool:
+        if options.dry_run or Step.HYDRATED_LEADS not in options.steps:
+            return False
+        last = history.last_done(Step.HYDRATED_LEADS, location_id)
+        return last is not None and last.get("attempt") == history.attempt
+
+    async def _location(
+        self, location_id: str, leases: LocationLeases, history: History, options: Options
+    ) -> LocationReport | FailedLocation | None:
+        try:
+            await self._lease(location_id, leases, history, options)
+        except PipelineError as error:
+            return await self._refused(location_id, error, history)
+        try:
+            return await self._leased_location(location_id, history, options)
+        finally:
+            await asyncio.to_thread(leases.release, location_id)
+
+    async def _leased_location(
+        self, location_id: str, history: History, options: Options
+    ) -> LocationReport | FailedLocation | None:
+        attempt_id = await asyncio.to_thread(begin_attempt, self.engine, location_id, history.run_id)
+        try:
+            report = await self._work(location_id, history, options)
+        except asyncio.CancelledError:
+            end_attempt(self.engine, attempt_id, "interrupted")
+            raise
+        except Exception as error:
+            failure = describe_failure(location_id, error)
+            # A bug is logged with its stack; the redacting record factory takes the exception's own text out of it.
+            log.exception("%s", failure.text, exc_info=None if isinstance(error, PipelineError) else error)
+            await asyncio.to_thread(end_attempt, self.engine, attempt_id, "failed", failure=failure)
+            return failure
+        counts = report.as_dict() if report else {}
+        await asyncio.to_thread(end_attempt, self.engine, attempt_id, "succeeded", report=counts)
+        return report
+
+    @asynccontextmanager
+    async def open_location(self, location_id: str) -> AsyncIterator[tuple[LocationAccess, LocationClient, GroupSize]]:
+        """A location's access, its client, and the group size learned for it.
+
+        Raises:
+            UnknownClient, InvalidInput: the location is unknown, inactive, or has no token.
+        """
+
+        def access() -> LocationAccess:
+            with self.engine.connect() as connection:
+                return location_access(connection, self._cipher, location_id)
+
+        granted = await asyncio.to_thread(access)
+        learned = await asyncio.to_thread(load_group_size, self.engine, location_id, self._default_group_size)
+        async with self._open_client(granted) as client:
+            yield granted, client, learned
+
+    async def _work(self, location_id: str, history: History, options: Options) -> LocationReport | None:
+        async with self.open_location(location_id) as (access, client, learned):
+            work = LocationWork(
+                engine=self.engine,
+                access=access,
+                client=client,
+                history=history,
+                options=options,
+                group_size=learned,
+                default_page_size=self._default_page_size,
+            )
+            return await work.run()
+
+    async def _lease(self, location_id: str, leases: LocationLeases, history: History, options: Options) -> None:
+        """Takes the location's lease; waits for it as long as the options allow.
+
+        Raises:
+            LocationBusy: another run holds it; the text says which.
+        """
+        run = f"run {history.run_id}" if history.run_id else "a command"
+        holder = f"{run} (process {os.getpid()} on {socket.gethostname()})"
+        give_up_at = time.monotonic() + options.busy_wait_seconds
+        while True:
+            try:
+                await asyncio.to_thread(leases.acquire, location_id, holder)
+            except LocationBusy:
+                if time.monotonic() >= give_up_at:
+                    raise
+                await asyncio.sleep(BUSY_POLL_SECONDS)
+            else:
+                return
+
+    async def _refused(self, location_id: str, error: PipelineError, history: History) -> FailedLocation:
+        failure = describe_failure(location_id, error)
+        log.error("%s", failure.text)
+        await asyncio.to_thread(record_refusal, self.engine, failure, history.run_id)
+        return failure
+
+
+def describe_failure(location_id: str, error: BaseException) -> FailedLocation:
+    """An error as it may be shown: its class, a text without values of a person, whether it is permanent."""
+    cause = error.error if isinstance(error, LookupsFailed) and error.error else error
+    permanent = isinstance(cause, PermanentGhlError | UnknownClient | InvalidInput | ConfigurationError)
+    what = safe_error_text(error)
+    if not isinstance(error, PipelineError):
+        what = f"{what}: location {location_id}: a bug. Its stack is in the log (--verbose at the command line)."
+    elif location_id not in what:
+        what = f"Location {location_id}: {what}"
+    return FailedLocation(location_id, type(error).__name__, what, permanent)

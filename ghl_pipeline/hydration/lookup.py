@@ -1,0 +1,158 @@
+"""Finding many contacts with few calls: one search asks for a whole group of ids or addresses.
+
+GHL documents OR groups but no limit on their size, so the size is learned per location: it grows from the setting while
+answers are good, is halved when GHL refuses or fails, and what works is remembered for the next run.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from ghl_pipeline.ghl.client import LocationClient
+from ghl_pipeline.ghl.errors import ContactNotFound, GhlError, RequestRejected, TransientGhlError
+from ghl_pipeline.ghl.payloads import Contact
+from ghl_pipeline.ghl.search import MAX_PAGE, ContactSearch, LookupField, any_of
+
+MAX_GROUP = 100
+# Room for several contacts per address in one answer, where a location allows duplicates.
+CONTACTS_PER_VALUE = 5
+# Calls of one page that are under way at the same time.
+CALLS_IN_FLIGHT = 10
+# After this many single lookups in a row have failed, GHL is down rather than the group too large.
+OUTAGE_AFTER_FAILURES = 3
+
+
+@dataclass(slots=True)
+class GroupSize:
+    """How many values one search asks for, as learned for a location. `ceiling` is what GHL has not refused."""
+
+    size: int = 50
+    ceiling: int = MAX_GROUP
+
+    def grow(self, worked: int) -> None:
+        """A group of `worked` values was answered; asks for up to twice as many next."""
+        if worked >= self.size:
+            self.size = min(self.ceiling, self.size * 2)
+
+    def shrink(self, failed: int, *, refused: bool) -> None:
+        """A group of `failed` values was not answered. A refusal lowers the ceiling for good, a failure does not."""
+        half = max(1, failed // 2)
+        self.size = min(self.size, half)
+        if refused:
+            self.ceiling = min(self.ceiling, half)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a lookup brought: contacts, and the values whose lookup failed even alone, with the error."""
+
+    contacts: list[Contact] = field(default_factory=list)
+    failed: dict[str, GhlError] = field(default_factory=dict)
+
+
+class ContactLookup:
+    """Lookups in one location. Keeps the learned group size and notices an outage."""
+
+    def __init__(self, client: LocationClient, group_size: GroupSize) -> None:
+        self.group_size = group_size
+        self._client = client
+        self._failures_in_a_row = 0
+        self._unwell = False
+        self._ceiling_before = group_size.ceiling
+
+    async def find(self, by: LookupField, values: Sequence[str]) -> Found:
+        """Searches contacts whose `id` or `email` is one of `values` (any number; grouped, groups side by side).
+
+        Raises:
+            PermanentGhlError: the location as a whole refuses (token, access, scope, daily quota).
+            TransientGhlError: GHL is down: single lookups fail one after the other.
+        """
+        found = Found()
+        queue = list(values)
+        while queue:
+            size = self.group_size.size
+            # While GHL is unwell one group at a time goes out: enough to learn from, and no storm of retries.
+            width = 1 if self._unwell else CALLS_IN_FLIGHT
+            groups = [queue[at : at + size] for at in range(0, min(len(queue), size * width), size)]
+            queue = queue[sum(map(len, groups)) :]
+            results = await asyncio.gather(*(self._find_group(by, group) for group in groups), return_exceptions=True)
+            for group, result in zip(groups, results, strict=True):
+                if isinstance(result, GhlError):
+                    queue = self._after_failure(group, result, found) + queue
+                elif isinstance(result, BaseException):
+                    raise result
+                else:
+                    self._failures_in_a_row, self._unwell = 0, False
+                    self.group_size.grow(len(group))
+                    found.contacts.extend(result)
+        return found
+
+    async def get(self, contact_ids: Sequence[str]) -> tuple[dict[str, Contact | None], dict[str, GhlError]]:
+        """Contacts by GET, which knows what a search does not know yet.
+
+        Returns:
+            The contact of each id, None where GHL says that there is none; and the errors of the ids that failed.
+
+        Raises:
+            PermanentGhlError: the location as a whole refuses.
+            TransientGhlError: GHL is down: one call after the other fails.
+        """
+
+        async def one(contact_id: str) -> Contact | None:
+            try:
+                return await self._client.contact(contact_id)
+            except ContactNotFound:
+                return None
+
+        return await self._one_by_one(one, contact_ids)
+
+    async def find_long(self, addresses: Sequence[str]) -> tuple[dict[str, Contact | None], dict[str, GhlError]]:
+        """Contacts of addresses too long for a search, by the duplicate lookup. Returns and raises like `get`."""
+        return await self._one_by_one(self._client.duplicate_of, addresses)
+
+    async def _find_group(self, by: LookupField, group: Sequence[str]) -> list[Contact]:
+        search = ContactSearch((any_of(by, group),), page_limit=min(MAX_PAGE, max(20, CONTACTS_PER_VALUE * len(group))))
+        return [contact async for page in self._client.search_all_pages(search) for contact in page.contacts]
+
+    def _after_failure(self, group: list[str], error: GhlError, found: Found) -> list[str]:
+        """What to ask again: the group, in halves from now on. A value that failed alone is put on record instead."""
+        refused = isinstance(error, RequestRejected)
+        if not refused and not isinstance(error, TransientGhlError):
+            raise error
+        self._unwell = self._unwell or not refused
+        if len(group) > 1:
+            self.group_size.shrink(len(group), refused=refused)
+            return group
+        if refused:
+            # It was this value that GHL would not take, not the size of the groups it was in.
+            self.group_size.ceiling = self._ceiling_before
+        self._failed_alone(error)
+        found.failed[group[0]] = error
+        return []
+
+    async def _one_by_one(
+        self, ask: Callable[[str], Awaitable[Contact | None]], keys: Sequence[str]
+    ) -> tuple[dict[str, Contact | None], dict[str, GhlError]]:
+        """Calls that cannot be grouped, some side by side; the answers, and the errors of the keys that failed."""
+        contacts: dict[str, Contact | None] = {}
+        failed: dict[str, GhlError] = {}
+        for at in range(0, len(keys), CALLS_IN_FLIGHT):
+            batch = keys[at : at + CALLS_IN_FLIGHT]
+            results = await asyncio.gather(*map(ask, batch), return_exceptions=True)
+            for key, result in zip(batch, results, strict=True):
+                if isinstance(result, RequestRejected | TransientGhlError):
+                    self._failed_alone(result)
+                    failed[key] = result
+                elif isinstance(result, BaseException):
+                    raise result
+                else:
+                    self._failures_in_a_row = 0
+                    contacts[key] = result
+        return contacts, failed
+
+    def _failed_alone(self, error: GhlError) -> None:
+        """A lookup of a single value failed; several in a row are an outage. A refusal says that GHL is there."""
+        if isinstance(error, TransientGhlError):
+            self._failures_in_a_row += 1
+            if self._failures_in_a_row >= OUTAGE_AFTER_FAILURES:
+                raise error

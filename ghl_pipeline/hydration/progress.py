@@ -1,0 +1,42 @@
+"""How far the lists in work have come, and what became of the attempts: what a progress display reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, text
+
+from ghl_pipeline.hydration.attempts import CAPABILITY, FailedLocation
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Leads of the lists of some locations: listed, looked up, written; and how many of the locations have a list."""
+
+    locations: int
+    listed: int
+    looked_up: int
+    written: int
+
+
+def read_progress(engine: Engine, location_ids: Sequence[str]) -> Progress:
+    """The sum over the locations' latest lists."""
+    query = text("""
+        SELECT count(*) AS locations, coalesce(sum(list.listed), 0) AS listed,
+               coalesce(sum(list.looked_up), 0) AS looked_up, coalesce(sum(list.written), 0) AS written
+        FROM work_lists AS list JOIN clients AS client ON client.id = list.client_id
+        WHERE client.location_id = ANY(CAST(:location_ids AS text[]))
+    """)
+    with engine.connect() as connection:
+        row = connection.execute(query, {"location_ids": list(location_ids)}).one()
+    return Progress(int(row.locations), int(row.listed), int(row.looked_up), int(row.written))
+
+
+def failures_of_run(engine: Engine, run_id: str) -> list[FailedLocation]:
+    """The locations that failed in a run, with the texts that were recorded, in the order in which they failed."""
+    query = text("""
+        SELECT location_id, error_class, error_text, coalesce(permanent, false) AS permanent FROM location_attempts
+        WHERE run_id = :run_id AND capability = :capability AND state = 'failed' ORDER BY id
+    """)
+    with engine.connect() as connection:
+        rows = connection.execute(query, {"run_id": run_id, "capability": CAPABILITY}).all()
+    return [FailedLocation(row.location_id, row.error_class, row.error_text, row.permanent) for row in rows]

@@ -1,0 +1,37 @@
+"""Starts hydration for leads that have just been created."""
+
+import dagster as dg
+from sqlalchemy import Engine
+
+from ghl_pipeline.hydration.assets import HydrationConfig
+from ghl_pipeline.hydration.jobs import hydrate_leads
+from ghl_pipeline.hydration.new_leads import find_new_leads
+
+# A new-lead run that meets a nightly one at the same location waits for it.
+BUSY_WAIT_SECONDS = 600.0
+
+
+def new_lead_sensor(default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+    """The sensor, with the status it has before somebody switches it in the UI."""
+
+    @dg.sensor(
+        name="new_leads",
+        job=hydrate_leads,
+        minimum_interval_seconds=30,
+        default_status=default_status,
+        description="One run for all locations with new leads; asks for those leads only.",
+    )
+    def new_leads(context: dg.SensorEvaluationContext, engine: dg.ResourceParam[Engine]) -> dg.SensorResult:
+        cursor = int(context.cursor) if context.cursor else None
+        new = find_new_leads(engine, cursor)
+        if not new.locations:
+            return dg.SensorResult(skip_reason="no new leads", cursor=str(new.newest_id))
+        config = HydrationConfig(locations=list(new.locations), only_new=True, busy_wait_seconds=BUSY_WAIT_SECONDS)
+        request = dg.RunRequest(
+            run_key=f"new-leads-{new.newest_id}",
+            run_config=dg.RunConfig(ops={"lead_hydration": config}),
+            tags={"ghl_pipeline/leads": str(new.leads), "ghl_pipeline/locations": str(len(new.locations))},
+        )
+        return dg.SensorResult(run_requests=[request], cursor=str(new.newest_id))
+
+    return new_leads

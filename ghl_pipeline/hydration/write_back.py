@@ -1,0 +1,306 @@
+"""Resolutions -> `leads`, a page at a time, in sets, without ever losing what somebody else wrote.
+
+The rows of a page are locked, merged by the merge rule against what they hold *now*, and written by one statement. So a
+value that a person typed since the lookup wins, and a lead whose link or address changed since is left for the next
+run. The reasons for each guard are in the tests of this module.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy.exc import DBAPIError
+
+from ghl_pipeline.hydration.matching import normal_address
+from ghl_pipeline.hydration.merge import ContactFields, LeadRow, Merged, is_blank, merge
+from ghl_pipeline.hydration.outcomes import LeadField, Outcome
+from ghl_pipeline.hydration.resolve import LeadKey, Resolution
+from ghl_pipeline.hydration.work_list import WorkList
+
+T = TypeVar("T")
+
+# Another writer may take a contact or an address between our look and our write; the page is then written once more.
+RACE_ATTEMPTS = 5
+RACE_STATES = frozenset({"23505", "40P01"})  # unique_violation, deadlock_detected
+
+NOTHING = LeadField(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How one lead ended, and what was filled in it."""
+
+    lead_id: int
+    outcome: Outcome
+    filled: LeadField = NOTHING
+
+
+def write_back_page(engine: Engine, work_list: WorkList, default_region: str, size: int) -> int:
+    """Writes the next resolved leads of the list, at most `size`, and takes them off `resolved_contacts`.
+
+    Failed lookups are put on record in the list but stay, so that they can be looked up again.
+
+    Returns:
+        How many leads were taken off; 0 when nothing is left to write.
+    """
+    return _retry_races(lambda connection: _write_list_page(connection, work_list, default_region, size), engine)
+
+
+def write_back(
+    engine: Engine, client_id: int, default_region: str, resolutions: Sequence[Resolution], *, dry_run: bool = False
+) -> list[Written]:
+    """Writes resolutions that are on no work list. With `dry_run`, decides everything and writes nothing."""
+
+    def write(connection: Connection) -> list[Written]:
+        written = _apply(connection, client_id, default_region, resolutions, dry_run=dry_run)
+        if not dry_run:
+            _record_lookups(connection, client_id, written)
+        return written
+
+    return _retry_races(write, engine)
+
+
+def _retry_races(write: Callable[[Connection], T], engine: Engine) -> T:
+    for _ in range(RACE_ATTEMPTS - 1):
+        try:
+            with engine.begin() as connection:
+                return write(connection)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in RACE_STATES:
+                raise
+    with engine.begin() as connection:
+        return write(connection)
+
+
+def _write_list_page(connection: Connection, work_list: WorkList, default_region: str, size: int) -> int:
+    page = _resolved_page(connection, work_list, size)
+    if not page:
+        return 0
+    written = _apply(connection, work_list.client_id, default_region, page)
+    _record_lookups(connection, work_list.client_id, written)
+    values = {
+        "id": work_list.id,
+        "positions": [resolution.key.position for resolution in page],
+        "outcomes": [lead.outcome.value for lead in written],
+        "filled": [int(lead.filled) for lead in written],
+    }
+    connection.execute(_MARK_ITEMS, values)
+    connection.execute(_TAKE_OFF, values)
+    connection.execute(_COUNT_WRITTEN, values | {"leads": len(page)})
+    return len(page)
+
+
+def record_failures(connection: Connection, work_list: WorkList) -> list[int]:
+    """Puts the lookups that failed on record in the list; returns the ids of their leads."""
+    query = text("""
+        UPDATE work_items AS item SET outcome = resolved.outcome, filled = 0
+        FROM resolved_contacts AS resolved
+        WHERE item.work_list_id = :id AND resolved.work_list_id = item.work_list_id
+          AND resolved.position = item.position AND resolved.outcome = 'failed'
+        RETURNING item.lead_id
+    """)
+    return sorted(connection.execute(query, {"id": work_list.id}).scalars())
+
+
+def _resolved_page(connection: Connection, work_list: WorkList, size: int) -> list[Resolution]:
+    query = text("""
+        SELECT * FROM resolved_contacts
+        WHERE work_list_id = :id AND outcome <> 'failed'
+        ORDER BY position LIMIT :size
+    """)
+    rows = connection.execute(query, {"id": work_list.id, "size": size})
+    return [
+        Resolution(
+            LeadKey(row.position, row.lead_id, row.asked_contact_id, row.asked_email),
+            Outcome(row.outcome),
+            _stored_contact(row),
+            row.asked_email,
+        )
+        for row in rows
+    ]
+
+
+def _stored_contact(row: Row[tuple[object, ...]]) -> ContactFields | None:
+    if row.contact_id is None:
+        return None
+    return ContactFields(row.contact_id, row.email, row.phone, row.first_name, row.last_name, row.company_name)
+
+
+def _apply(
+    connection: Connection,
+    client_id: int,
+    default_region: str,
+    page: Sequence[Resolution],
+    *,
+    dry_run: bool = False,
+) -> list[Written]:
+    """Locks the page's leads, merges, and writes what changed; one entry per resolution, in its order."""
+    leads = _lock_leads(connection, client_id, [resolution.key.lead_id for resolution in page])
+    claims = _Claims(connection, client_id, page)
+    written: list[Written] = []
+    changed: list[Merged] = []
+    for resolution in page:
+        lead = leads.get(resolution.key.lead_id)
+        contact = resolution.contact
+        if contact is None:
+            written.append(Written(resolution.key.lead_id, resolution.outcome))
+        elif lead is None or _changed_meanwhile(lead, resolution):
+            written.append(Written(resolution.key.lead_id, Outcome.UNCHANGED))
+        elif not claims.may_link(lead, contact.contact_id):
+            written.append(Written(lead.id, Outcome.AMBIGUOUS))
+        else:
+            relink = lead.contact_id != contact.contact_id
+            merged = merge(lead, claims.without_taken_email(lead, contact), default_region, relink=relink)
+            claims.take(merged)
+            written.append(Written(lead.id, _outcome_of(merged), merged.filled))
+            if merged.filled:
+                changed.append(merged)
+    if changed and not dry_run:
+        _update_leads(connection, client_id, changed)
+    return written
+
+
+def _outcome_of(merged: Merged) -> Outcome:
+    if LeadField.CONTACT_LINK in merged.filled:
+        return Outcome.LINKED_AND_HYDRATED
+    return Outcome.HYDRATED if merged.filled else Outcome.UNCHANGED
+
+
+def _changed_meanwhile(lead: LeadRow, asked: Resolution) -> bool:
+    """Whether somebody linked the lead, unlinked it or corrected its address since it was looked up.
+
+    An address that was blank then and is filled now is no reason: the contact was found by the lead's link.
+    """
+    address_then = normal_address(asked.asked_email)
+    other_address = address_then is not None and normal_address(lead.email) != address_then
+    return lead.contact_id != asked.key.contact_id or other_address
+
+
+class _Claims:
+    """Which contacts and addresses of the client are taken, in the database and by leads earlier in the page.
+
+    A contact belongs to one lead and an address to one lead; without this a single clash would undo the whole page.
+    """
+
+    def __init__(self, connection: Connection, client_id: int, page: Sequence[Resolution]) -> None:
+        contacts = [r.contact for r in page if r.contact]
+        addresses = {c.email.strip() for c in contacts if c.email}
+        by_contact = text("""
+            SELECT ghl_contact_id, id FROM leads
+            WHERE client_id = :client_id AND ghl_contact_id <> ''
+              AND ghl_contact_id = ANY(CAST(:contact_ids AS text[]))
+        """)
+        # Compared as the unique index compares: the database's idea of lower case, not Python's.
+        by_address = text("""
+            SELECT email, id FROM leads
+            WHERE client_id = :client_id AND btrim(email) <> ''
+              AND lower(btrim(email)) = ANY(ARRAY(SELECT lower(asked) FROM unnest(CAST(:emails AS text[])) AS asked))
+        """)
+        values = {
+            "client_id": client_id,
+            "contact_ids": [c.contact_id for c in contacts],
+            "emails": sorted(addresses),
+        }
+        self._contacts = {str(r.ghl_contact_id): int(r.id) for r in connection.execute(by_contact, values)}
+        self._emails = {normal_address(r.email): int(r.id) for r in connection.execute(by_address, values)}
+
+    def may_link(self, lead: LeadRow, contact_id: str) -> bool:
+        return self._contacts.get(contact_id, lead.id) == lead.id
+
+    def without_taken_email(self, lead: LeadRow, contact: ContactFields) -> ContactFields:
+        address = normal_address(contact.email)
+        if not is_blank(lead.email) or address is None or self._emails.get(address, lead.id) == lead.id:
+            return contact
+        return replace(contact, email=None)
+
+    def take(self, merged: Merged) -> None:
+        if merged.lead.contact_id:
+            self._contacts[merged.lead.contact_id] = merged.lead.id
+        if LeadField.EMAIL in merged.filled and merged.lead.email:
+            self._emails[normal_address(merged.lead.email)] = merged.lead.id
+
+
+def _lock_leads(connection: Connection, client_id: int, lead_ids: Sequence[int]) -> dict[int, LeadRow]:
+    """The client's leads with these ids, locked until the transaction ends; in id order, so that two writers queue."""
+    query = text("""
+        SELECT id, ghl_contact_id, email, phone, first_name, last_name, company_name, enrichment_status
+        FROM leads WHERE client_id = :client_id AND id = ANY(CAST(:ids AS bigint[]))
+        ORDER BY id FOR NO KEY UPDATE
+    """)
+    rows = connection.execute(query, {"client_id": client_id, "ids": list(lead_ids)})
+    return {
+        row.id: LeadRow(
+            row.id, row.ghl_contact_id, row.email, row.phone, row.first_name, row.last_name, row.company_name,
+            row.enrichment_status,
+        )
+        for row in rows
+    }  # fmt: skip
+
+
+def _update_leads(connection: Connection, client_id: int, changed: Sequence[Merged]) -> None:
+    connection.execute(
+        _UPDATE_LEADS,
+        {
+            "client_id": client_id,
+            "ids": [merged.lead.id for merged in changed],
+            "contact_ids": [merged.lead.contact_id for merged in changed],
+            "emails": [merged.lead.email for merged in changed],
+            "phones": [merged.lead.phone for merged in changed],
+            "first_names": [merged.lead.first_name for merged in changed],
+            "last_names": [merged.lead.last_name for merged in changed],
+            "company_names": [merged.lead.company_name for merged in changed],
+            "enriched": [merged.enriched for merged in changed],
+        },
+    )
+
+
+_UPDATE_LEADS = text("""
+    UPDATE leads AS lead SET
+        ghl_contact_id = new.ghl_contact_id, email = new.email, phone = new.phone, first_name = new.first_name,
+        last_name = new.last_name, company_name = new.company_name,
+        enrichment_status = CASE WHEN new.enriched THEN 'enriched' ELSE lead.enrichment_status END,
+        enrichment_source = CASE WHEN new.enriched THEN 'ghl' ELSE lead.enrichment_source END,
+        enriched_at = CASE WHEN new.enriched THEN now() ELSE lead.enriched_at END
+    FROM unnest(
+        CAST(:ids AS bigint[]), CAST(:contact_ids AS text[]), CAST(:emails AS text[]), CAST(:phones AS text[]),
+        CAST(:first_names AS text[]), CAST(:last_names AS text[]), CAST(:company_names AS text[]),
+        CAST(:enriched AS boolean[])
+    ) AS new (id, ghl_contact_id, email, phone, first_name, last_name, company_name, enriched)
+    WHERE lead.id = new.id AND lead.client_id = :client_id
+""")
+
+_MARK_ITEMS = text("""
+    UPDATE work_items AS item SET outcome = new.outcome, filled = new.filled
+    FROM unnest(CAST(:positions AS integer[]), CAST(:outcomes AS text[]), CAST(:filled AS smallint[]))
+        AS new (position, outcome, filled)
+    WHERE item.work_list_id = :id AND item.position = new.position
+""")
+
+_TAKE_OFF = text("""
+    DELETE FROM resolved_contacts WHERE work_list_id = :id AND position = ANY(CAST(:positions AS integer[]))
+""")
+
+_COUNT_WRITTEN = text("UPDATE work_lists SET written = written + :leads WHERE id = :id")
+
+
+def _record_lookups(connection: Connection, client_id: int, written: Sequence[Written]) -> None:
+    """Remembers per lead that and how it was looked up; leads deleted meanwhile have nothing to remember it for.
+
+    A lookup that failed was none: the lead keeps its place among those that wait longest.
+    """
+    query = text("""
+        INSERT INTO lead_lookups (lead_id, client_id, outcome)
+        SELECT new.lead_id, :client_id, new.outcome
+        FROM unnest(CAST(:lead_ids AS bigint[]), CAST(:outcomes AS text[])) AS new (lead_id, outcome)
+        JOIN leads AS lead ON lead.id = new.lead_id AND lead.client_id = :client_id
+        ORDER BY new.lead_id
+        ON CONFLICT (lead_id) DO UPDATE SET outcome = excluded.outcome, looked_up_at = now()
+    """)
+    answered = [lead for lead in written if lead.outcome is not Outcome.FAILED]
+    values = {
+        "client_id": client_id,
+        "lead_ids": [lead.lead_id for lead in answered],
+        "outcomes": [lead.outcome.value for lead in answered],
+    }
+    connection.execute(query, values)
