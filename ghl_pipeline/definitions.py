@@ -70,8 +70,6 @@ def build_defs(resources: Mapping[str, object] | None = None, *, automation: boo
         sensors=[location_partitions_sensor(dg.DefaultSensorStatus.RUNNING), new_lead_sensor(sensors_on)],
         resources={"engine": engine_resource, "hydration": hydration_resource, **(resources or {})},
         executor=dg.in_process_executor,
-        # The event log keeps every event; on a console, and so in the compute logs, they would only be repeated.
-        loggers={"console": dg.colored_console_logger.configured({"log_level": "CRITICAL"})},
     )
 
 

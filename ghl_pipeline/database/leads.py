@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
+from ghl_pipeline.database.blank import WHITE_SPACE, is_blank
 from ghl_pipeline.database.tables import leads
 from ghl_pipeline.errors import DatabaseUnavailable, InvalidInput, UnknownClient
 
@@ -25,7 +26,6 @@ _FILLED_WHEN_EMPTY = (
     "last_name",
     "company_name",
 )
-_BLANKS = " \t\r\n"
 # PostgreSQL takes neither NUL nor half of a surrogate pair; JSON can bring both.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _LONGEST_KEY_BYTES = 2000  # a B-tree entry holds about 2,700
@@ -168,12 +168,14 @@ def _matches(values: Mapping[str, str | int]) -> dict[str, ColumnElement[bool]]:
 
 
 def _is_empty(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip(_BLANKS))
+    return value is None or (isinstance(value, str) and is_blank(value))
 
 
 def _own_or(name: str, value: str | int) -> ColumnElement[object]:
     own = leads.c[name]
-    return func.coalesce(own if isinstance(value, int) else func.nullif(func.btrim(own, _BLANKS), ""), literal(value))
+    return func.coalesce(
+        own if isinstance(value, int) else func.nullif(func.btrim(own, WHITE_SPACE), ""), literal(value)
+    )
 
 
 def _create(

@@ -157,6 +157,13 @@ resolved_contacts = Table(
         "asked_contact_id", Text, comment="the lead's link when it was looked up; the write-back checks it still holds"
     ),
     Column("asked_email", Text, comment="the lead's address when it was looked up, trimmed and lower-cased"),
+    Column(
+        "link_is_dead",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="the lead's link leads nowhere and may be replaced",
+    ),
     Column("contact_id", Text),
     Column("email", Text),
     Column("phone", Text),
@@ -220,15 +227,26 @@ location_throttle = Table(
     metadata,
     Column("location_id", Text, primary_key=True),
     Column(
-        "slots", ARRAY(Double), nullable=False, comment="the last max_requests slot times, epoch seconds, ascending"
+        "slots",
+        ARRAY(Double),
+        nullable=False,
+        server_default=text("'{}'::double precision[]"),
+        comment="the last slot times, epoch seconds, ascending; as many as the largest limit so far",
     ),
-    Column("max_requests", Integer, nullable=False),
-    Column("interval_seconds", Double, nullable=False),
+    Column("leased", Integer, nullable=False, server_default="0", comment="how many of them the latest lease took"),
+    Column("asked_max_requests", Integer, nullable=False, comment="the lowest limit that processes ask for now"),
+    Column("asked_interval_seconds", Double, nullable=False),
+    Column(
+        "asked_until", Double, nullable=False, server_default="0", comment="epoch seconds; then a higher one may hold"
+    ),
+    Column("learned_max_requests", Integer, comment="what GHL's headers said last; null: nothing yet"),
+    Column("learned_interval_seconds", Double),
+    Column("learned_at", DateTime(timezone=True), comment="when they first said so"),
     Column("blocked_until", Double, nullable=False, server_default="0", comment="epoch seconds"),
     Column("epoch", Integer, nullable=False, server_default="0", comment="bumped by a 429; older leases are void"),
     Column("day", Date, nullable=False, comment="UTC"),
     Column("used_today", Integer, nullable=False, server_default="0"),
-    Column("max_per_day", Integer, nullable=False),
+    Column("max_per_day", Integer, nullable=False, comment="what the latest lease was held to"),
     comment="The request budget of a location, shared by all processes",
 )
 

@@ -1,6 +1,5 @@
 """The three assets of hydration, as three outputs of one op, so that each location moves through them on its own."""
 
-import asyncio
 from collections.abc import Iterator
 
 import dagster as dg
@@ -8,10 +7,10 @@ from pydantic import Field
 
 from ghl_pipeline.hydration.attempts import FailedLocation
 from ghl_pipeline.hydration.hydration import Hydration
-from ghl_pipeline.hydration.options import Options, Step
+from ghl_pipeline.hydration.options import DEFAULT_CONCURRENCY, Options, Step
 from ghl_pipeline.hydration.work_list import Scope
 from ghl_pipeline.orchestration.history import AssetHistory
-from ghl_pipeline.orchestration.runs import stopped_by_interrupt
+from ghl_pipeline.orchestration.interrupts import run_stoppable
 from ghl_pipeline.partitions import location_partitions
 
 GROUP = "hydration"
@@ -28,7 +27,7 @@ class HydrationConfig(dg.Config):
     fresh: bool = Field(default=False, description="Start over even where a run was interrupted.")
     dry_run: bool = Field(default=False, description="Count what would change; write nothing to leads.")
     max_leads: int | None = Field(default=None, gt=0, description="At most so many leads per location.")
-    concurrency: int = Field(default=100, gt=0, description="Locations worked on at the same time.")
+    concurrency: int = Field(default=DEFAULT_CONCURRENCY, gt=0, description="Locations worked on at the same time.")
     page_size: int | None = Field(
         default=None, gt=0, le=5000, description="Leads looked up and recorded at a time; HYDRATION_PAGE_SIZE if unset."
     )
@@ -78,12 +77,9 @@ def lead_hydration(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Repairs each location's leads from its contacts; one that fails is named at the end and stops no other."""
     locations = config.locations or list(context.partition_keys)
-    with stopped_by_interrupt(context):
-        result = asyncio.run(hydration.run(locations, AssetHistory(context), _options(context, config)))
-    context.log.info(
-        "%d locations: %d hydrated, %d failed, %d done before in this attempt",
-        len(locations), len(result.reports), len(result.failures), len(result.skipped),
-    )  # fmt: skip
+    result = run_stoppable(context, hydration.run(locations, AssetHistory(context), _options(context, config)))
+    if result.skipped:
+        context.log.warning("%d locations were done before in this attempt and were skipped", len(result.skipped))
     if result.failures:
         raise _failure(result.failures, len(locations))
     # Every event was logged when its step was done; a result yielded here would be a second one for each partition.

@@ -15,17 +15,22 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import InterfaceError, OperationalError
 
+from ghl_pipeline.database.connection import unavailable
 from ghl_pipeline.database.leases import LocationLeases
 from ghl_pipeline.errors import ConfigurationError, InvalidInput, LocationBusy, PipelineError, UnknownClient
 from ghl_pipeline.ghl.client import LocationClient
-from ghl_pipeline.ghl.errors import PermanentGhlError
+from ghl_pipeline.ghl.errors import DailyQuotaReached, PermanentGhlError
 from ghl_pipeline.hydration.attempts import FailedLocation, begin_attempt, end_attempt, record_refusal
+from ghl_pipeline.hydration.blocking import in_thread
 from ghl_pipeline.hydration.learning import load_group_size
-from ghl_pipeline.hydration.location_report import LocationReport
+from ghl_pipeline.hydration.location_report import LocationReport, hydrated_report
 from ghl_pipeline.hydration.location_work import LocationWork, LookupsFailed
 from ghl_pipeline.hydration.lookup import GroupSize
 from ghl_pipeline.hydration.options import Options, Step
+from ghl_pipeline.hydration.straight_through import straight_through
+from ghl_pipeline.hydration.work_list import drop_abandoned_lists
 from ghl_pipeline.locations.clients import LocationAccess, location_access
 from ghl_pipeline.orchestration.reports import History
 from ghl_pipeline.privacy.redaction import safe_error_text
@@ -42,7 +47,10 @@ OpenClient = Callable[[LocationAccess], AbstractAsyncContextManager[LocationClie
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """Reports of the locations that were written, and the failures; a location is in one of them, or was skipped."""
+    """Reports of the locations whose leads were written, failures, and locations that were done before.
+
+    A location of which only earlier steps were asked for is in none of them.
+    """
 
     reports: tuple[LocationReport, ...]
     failures: tuple[FailedLocation, ...]
@@ -83,13 +91,18 @@ class Hydration:
         """
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(BLOCKING_CALLS, "blocking"))
         slots = asyncio.Semaphore(options.concurrency)
+        await in_thread(self._drop_abandoned_lists)
         with LocationLeases(self.engine) as leases:
 
             async def one(location_id: str) -> LocationReport | FailedLocation | str | None:
                 async with slots:
-                    if await asyncio.to_thread(self._is_done, history, location_id, options):
-                        return location_id
-                    return await self._location(location_id, leases, history, options)
+                    try:
+                        if await in_thread(self._is_done, history, location_id, options):
+                            return location_id
+                        return await self._location(location_id, leases, history, options)
+                    except Exception as error:  # noqa: BLE001 - whatever it is, it is one location's
+                        # Not even the record of the location could be kept; the others go on all the same.
+                        return self._failed(location_id, error)
 
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(location_id)) for location_id in dict.fromkeys(location_ids)]
@@ -100,9 +113,13 @@ class Hydration:
             tuple(result for result in results if isinstance(result, str)),
         )
 
+    def _drop_abandoned_lists(self) -> None:
+        with self.engine.begin() as connection:
+            drop_abandoned_lists(connection)
+
     @staticmethod
     def _is_done(history: History, location_id: str, options: Options) -> bool:
-        if options.dry_run or Step.HYDRATED_LEADS not in options.steps:
+        if options.dry_run or options.fresh or Step.HYDRATED_LEADS not in options.steps:
             return False
         last = history.last_done(Step.HYDRATED_LEADS, location_id)
         return last is not None and last.get("attempt") == history.attempt
@@ -115,27 +132,25 @@ class Hydration:
         except PipelineError as error:
             return await self._refused(location_id, error, history)
         try:
-            return await self._leased_location(location_id, history, options)
+            return await self._leased_location(location_id, leases, history, options)
         finally:
-            await asyncio.to_thread(leases.release, location_id)
+            await in_thread(leases.release, location_id)
 
     async def _leased_location(
-        self, location_id: str, history: History, options: Options
+        self, location_id: str, leases: LocationLeases, history: History, options: Options
     ) -> LocationReport | FailedLocation | None:
-        attempt_id = await asyncio.to_thread(begin_attempt, self.engine, location_id, history.run_id)
+        attempt_id = await in_thread(begin_attempt, self.engine, location_id, history.run_id)
         try:
-            report = await self._work(location_id, history, options)
+            report = await self._work(location_id, leases, history, options)
         except asyncio.CancelledError:
             end_attempt(self.engine, attempt_id, "interrupted")
             raise
-        except Exception as error:
-            failure = describe_failure(location_id, error)
-            # A bug is logged with its stack; the redacting record factory takes the exception's own text out of it.
-            log.exception("%s", failure.text, exc_info=None if isinstance(error, PipelineError) else error)
-            await asyncio.to_thread(end_attempt, self.engine, attempt_id, "failed", failure=failure)
+        except Exception as error:  # noqa: BLE001 - one location's bug must not stop the others; it is on record
+            failure = self._failed(location_id, error)
+            await in_thread(end_attempt, self.engine, attempt_id, "failed", failure=failure)
             return failure
         counts = report.as_dict() if report else {}
-        await asyncio.to_thread(end_attempt, self.engine, attempt_id, "succeeded", report=counts)
+        await in_thread(end_attempt, self.engine, attempt_id, "succeeded", report=counts)
         return report
 
     @asynccontextmanager
@@ -150,13 +165,29 @@ class Hydration:
             with self.engine.connect() as connection:
                 return location_access(connection, self._cipher, location_id)
 
-        granted = await asyncio.to_thread(access)
-        learned = await asyncio.to_thread(load_group_size, self.engine, location_id, self._default_group_size)
+        granted = await in_thread(access)
+        learned = await in_thread(load_group_size, self.engine, location_id, self._default_group_size)
         async with self._open_client(granted) as client:
             yield granted, client, learned
 
-    async def _work(self, location_id: str, history: History, options: Options) -> LocationReport | None:
+    async def _work(
+        self, location_id: str, leases: LocationLeases, history: History, options: Options
+    ) -> LocationReport | None:
         async with self.open_location(location_id) as (access, client, learned):
+            if options.dry_run or options.direct:
+                report = await straight_through(
+                    engine=self.engine,
+                    access=access,
+                    client=client,
+                    group_size=learned,
+                    page_size=options.page_size or self._default_page_size,
+                    max_leads=options.max_leads,
+                    dry_run=options.dry_run,
+                )
+                if options.dry_run:
+                    told = hydrated_report(0, report)
+                    await in_thread(history.progress, Step.HYDRATED_LEADS, location_id, told)
+                return report
             work = LocationWork(
                 engine=self.engine,
                 access=access,
@@ -165,6 +196,7 @@ class Hydration:
                 options=options,
                 group_size=learned,
                 default_page_size=self._default_page_size,
+                check_lease=leases.check,
             )
             return await work.run()
 
@@ -179,7 +211,7 @@ class Hydration:
         give_up_at = time.monotonic() + options.busy_wait_seconds
         while True:
             try:
-                await asyncio.to_thread(leases.acquire, location_id, holder)
+                await in_thread(leases.acquire, location_id, holder)
             except LocationBusy:
                 if time.monotonic() >= give_up_at:
                     raise
@@ -188,16 +220,26 @@ class Hydration:
                 return
 
     async def _refused(self, location_id: str, error: PipelineError, history: History) -> FailedLocation:
+        failure = self._failed(location_id, error)
+        await in_thread(record_refusal, self.engine, failure, history.run_id)
+        return failure
+
+    def _failed(self, location_id: str, error: Exception) -> FailedLocation:
+        """Describes and logs why a location failed. A bug is logged with its stack, without its own text."""
+        if isinstance(error, OperationalError | InterfaceError):
+            error = unavailable(self.engine.url, error)
         failure = describe_failure(location_id, error)
-        log.error("%s", failure.text)
-        await asyncio.to_thread(record_refusal, self.engine, failure, history.run_id)
+        log.error("%s", failure.text, exc_info=None if isinstance(error, PipelineError) else error)
         return failure
 
 
 def describe_failure(location_id: str, error: BaseException) -> FailedLocation:
     """An error as it may be shown: its class, a text without values of a person, whether it is permanent."""
     cause = error.error if isinstance(error, LookupsFailed) and error.error else error
-    permanent = isinstance(cause, PermanentGhlError | UnknownClient | InvalidInput | ConfigurationError)
+    # The daily quota comes back by itself.
+    permanent = isinstance(
+        cause, PermanentGhlError | UnknownClient | InvalidInput | ConfigurationError
+    ) and not isinstance(cause, DailyQuotaReached)
     what = safe_error_text(error)
     if not isinstance(error, PipelineError):
         what = f"{what}: location {location_id}: a bug. Its stack is in the log (--verbose at the command line)."

@@ -4,9 +4,8 @@ Each page is stored before the history says so: a kill between the two costs one
 passed over. Database and history calls block, so they run in threads and other locations go on meanwhile.
 """
 
-import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Engine
@@ -15,6 +14,7 @@ from ghl_pipeline.errors import InvalidInput, PipelineError
 from ghl_pipeline.ghl.client import LocationClient
 from ghl_pipeline.ghl.errors import GhlError, PermanentGhlError
 from ghl_pipeline.hydration import work_list as lists
+from ghl_pipeline.hydration.blocking import in_thread
 from ghl_pipeline.hydration.learning import save_group_size
 from ghl_pipeline.hydration.location_report import (
     LocationReport,
@@ -27,10 +27,10 @@ from ghl_pipeline.hydration.location_report import (
 )
 from ghl_pipeline.hydration.lookup import ContactLookup, GroupSize
 from ghl_pipeline.hydration.options import Options, Step
-from ghl_pipeline.hydration.outcomes import Counts, LeadField, Outcome
+from ghl_pipeline.hydration.outcomes import Outcome
 from ghl_pipeline.hydration.resolve import LeadKey, resolve_page
 from ghl_pipeline.hydration.work_list import WorkList
-from ghl_pipeline.hydration.write_back import Written, record_failures, write_back, write_back_page
+from ghl_pipeline.hydration.write_back import record_failures, write_back_page
 from ghl_pipeline.locations.clients import LocationAccess
 from ghl_pipeline.orchestration.reports import History
 
@@ -39,21 +39,25 @@ LEADS_SHOWN = 5
 
 
 class LookupsFailed(PipelineError):
-    """Some leads of a location could not be looked up; the others are written, these wait for the next run."""
+    """Some leads of a location could not be looked up; the others are written, these wait for the next run.
 
-    def __init__(self, location_id: str, lead_ids: Sequence[int], listed: int, error: GhlError | None) -> None:
+    `error` is one of theirs: one that a rerun may cure if there is any, so that nothing curable counts as permanent.
+    """
+
+    def __init__(self, location_id: str, lead_ids: Sequence[int], listed: int, errors: Sequence[GhlError]) -> None:
+        curable = [error for error in errors if not isinstance(error, PermanentGhlError)]
+        self.error = next(iter([*curable, *errors]), None)
         shown = ", ".join(map(str, lead_ids[:LEADS_SHOWN])) + (", ..." if len(lead_ids) > LEADS_SHOWN else "")
-        why = f" Last error: {error}." if error else ""
+        why = f" One error: {self.error}." if self.error else ""
         advice = (
             "GHL refuses what these leads hold: correct their e-mail or contact id"
-            if isinstance(error, PermanentGhlError)
+            if isinstance(self.error, PermanentGhlError)
             else "Run the location again to ask for just these"
         )
         super().__init__(
             f"LookupsFailed: location {location_id}: {len(lead_ids)} of {listed} leads could not be looked up (ids "
             f"{shown}), the others are written.{why} {advice}."
         )
-        self.error = error
 
 
 class LocationWork:
@@ -69,6 +73,7 @@ class LocationWork:
         options: Options,
         group_size: GroupSize,
         default_page_size: int,
+        check_lease: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._access = access
@@ -76,8 +81,9 @@ class LocationWork:
         self._history = history
         self._options = options
         self._learned = group_size
+        self._check_lease = check_lease
         self._page_size = options.page_size or default_page_size
-        self._last_error: GhlError | None = None
+        self._errors: list[GhlError] = []
 
     async def run(self) -> LocationReport | None:
         """Goes through the steps asked for.
@@ -87,22 +93,29 @@ class LocationWork:
 
         Raises:
             LookupsFailed: some lookups failed even when tried again; everything else is written.
-            GhlError: the location refuses, or GHL is down; the resume point is in the history.
+            GhlError: the location refuses, or GHL is down; what was found before is written, the resume point is in
+                the history.
+            LeasesLost: the database forgot the lease (its connection broke), so another run may be at work; nothing is
+                written after that.
         """
-        if self._options.dry_run:
-            return await self._preview()
-        if self._options.direct:
-            return await self._straight_through()
         work_list = await self._open_list()
         if work_list is None:
             raise InvalidInput(
                 f"Location {self._location} has no work list to go on with. Materialize eligible_leads too."
             )
+        stopped: GhlError | None = None
         if Step.RESOLVED_CONTACTS in self._options.steps:
-            await self._resolve(work_list)
+            try:
+                await self._resolve(work_list)
+            except GhlError as error:
+                stopped = error
+        report: LocationReport | None = None
         if Step.HYDRATED_LEADS in self._options.steps:
-            return await self._write(work_list)
-        return None
+            # What was found before GHL refused or fell silent is worth writing now, not after the night.
+            report = await self._write(work_list, complete=stopped is None)
+        if stopped:
+            raise stopped
+        return report
 
     # --- eligible_leads
 
@@ -124,55 +137,57 @@ class LocationWork:
             self._history.done(Step.ELIGIBLE_LEADS, self._location, eligible_report(work_list, reasons))
             return work_list
 
-        return await asyncio.to_thread(build)
+        return await in_thread(build)
 
     # --- resolved_contacts
 
     async def _resolve(self, work_list: WorkList) -> None:
-        point = await asyncio.to_thread(self._resume_point, work_list)
+        point = await in_thread(self._resume_point, work_list)
         resumed_from = point.position
         known = replace(self._learned)
         lookup = ContactLookup(self._client, self._learned)
         try:
-            while keys := await asyncio.to_thread(self._next_page, work_list, point.position):
+            while keys := await in_thread(self._next_page, work_list, point.position):
                 point = await self._look_up(work_list, lookup, keys, point, upto=keys[-1].position)
             point = await self._retry_failures(work_list, lookup, point)
         finally:
             if self._learned != known:
-                await asyncio.to_thread(save_group_size, self._engine, self._location, self._learned)
-        await asyncio.to_thread(self._tell_resolved, work_list, point, resumed_from)
+                await in_thread(save_group_size, self._engine, self._location, self._learned)
+        await in_thread(self._tell_resolved, work_list, point, resumed_from)
 
     async def _look_up(
         self, work_list: WorkList, lookup: ContactLookup, keys: list[LeadKey], point: ResumePoint, upto: int
     ) -> ResumePoint:
         """Looks up a page, stores what came, and says so in the history; the same when it fails, one page earlier."""
-        started, spent = time.monotonic(), replace(self._client.usage, by_answer=self._client.usage.by_answer.copy())
+        started, spent = time.monotonic(), replace(self._client.usage)
         try:
             page = await resolve_page(keys, lookup)
         except GhlError:
             failed_at = replace(point, spent=self._spent_since(point.spent, spent.calls, spent.waited_seconds, started))
-            await asyncio.to_thread(self._tell_progress, work_list, failed_at)
+            await in_thread(self._tell_progress, work_list, failed_at)
             raise
-        self._last_error = page.errors[-1] if page.errors else self._last_error
+        self._errors.extend(page.errors)
 
         def store() -> ResumePoint:
+            self._check_lease()
             with self._engine.begin() as connection:
                 lists.store_resolutions(connection, work_list, page.resolutions, upto)
             reached = ResumePoint(
                 work_list.id,
                 upto,
-                keys[-1].lead_id,
+                point.last_lead_id if upto == point.position else keys[-1].lead_id,
                 self._spent_since(point.spent, spent.calls, spent.waited_seconds, started),
             )
             self._tell_progress(work_list, reached)
             return reached
 
-        return await asyncio.to_thread(store)
+        return await in_thread(store)
 
     async def _retry_failures(self, work_list: WorkList, lookup: ContactLookup, point: ResumePoint) -> ResumePoint:
         """Asks once more for leads whose lookup failed, now that the rest is done."""
         after = 0
-        while keys := await asyncio.to_thread(self._failed_page, work_list, after):
+        self._errors.clear()
+        while keys := await in_thread(self._failed_page, work_list, after):
             after = keys[-1].position
             point = await self._look_up(work_list, lookup, keys, point, upto=point.position)
         return point
@@ -211,81 +226,35 @@ class LocationWork:
 
     # --- hydrated_leads
 
-    async def _write(self, work_list: WorkList) -> LocationReport:
-        size = self._page_size
+    async def _write(self, work_list: WorkList, *, complete: bool) -> LocationReport:
         started = time.monotonic()
-        while await asyncio.to_thread(write_back_page, self._engine, work_list, self._access.default_region, size):
-            pass
-        return await asyncio.to_thread(self._finish, work_list, started)
 
-    def _finish(self, work_list: WorkList, started: float) -> LocationReport:
+        def write() -> int:
+            self._check_lease()
+            return write_back_page(self._engine, work_list, self._access.default_region, self._page_size)
+
+        while await in_thread(write):
+            pass
+        return await in_thread(self._finish, work_list, started, complete=complete)
+
+    def _finish(self, work_list: WorkList, started: float, *, complete: bool) -> LocationReport:
+        """Tells the history, then closes the list: the other way round a kill between the two would lose the counts."""
         with self._engine.begin() as connection:
             failed = record_failures(connection, work_list)
             counts = lists.final_counts(connection, work_list)
-            open_leads = work_list.listed - counts.leads
-            if not failed and not open_leads:
-                lists.finish(connection, work_list)
         spent = self._resume_point(work_list).spent.plus(0, time.monotonic() - started, 0)
         report = LocationReport.of(self._location, counts, spent)
-        tell = self._history.progress if failed or open_leads else self._history.done
-        tell(Step.HYDRATED_LEADS, self._location, hydrated_report(work_list.id, report))
-        if failed:
-            raise LookupsFailed(self._location, failed, work_list.listed, self._last_error)
+        told = hydrated_report(work_list.id, report)
+        if failed or counts.leads < work_list.listed:
+            self._history.progress(Step.HYDRATED_LEADS, self._location, told)
+        else:
+            self._history.done(Step.HYDRATED_LEADS, self._location, told)
+            with self._engine.begin() as connection:
+                lists.finish(connection, work_list)
+        if failed and complete:
+            raise LookupsFailed(self._location, failed, work_list.listed, self._errors)
         return report
-
-    # --- without a list
-
-    async def _preview(self) -> LocationReport:
-        """What hydration would change, in counts. Nothing is written to leads, lists or the learned sizes."""
-        report = await self._straight_through(dry_run=True)
-        await asyncio.to_thread(self._history.progress, Step.HYDRATED_LEADS, self._location, hydrated_report(0, report))
-        return report
-
-    async def _straight_through(self, *, dry_run: bool = False) -> LocationReport:
-        """Every eligible lead resolved and written page by page, without list or resume point (Sync All)."""
-        lookup = ContactLookup(self._client, self._learned)
-        started = time.monotonic()
-        counts = Counts()
-        failed: list[int] = []
-        after = 0
-        while (size := self._page_room(counts.leads)) and (
-            keys := await asyncio.to_thread(self._eligible_page, after, size)
-        ):
-            after = keys[-1].lead_id
-            page = await resolve_page(keys, lookup)
-            written = await asyncio.to_thread(
-                write_back,
-                self._engine,
-                self._access.client_id,
-                self._access.default_region,
-                page.resolutions,
-                dry_run=dry_run,
-            )
-            counts += count(written)
-            self._last_error = page.errors[-1] if page.errors else self._last_error
-            failed += [lead.lead_id for lead in written if lead.outcome is Outcome.FAILED]
-        if failed and not dry_run:
-            raise LookupsFailed(self._location, failed, counts.leads, self._last_error)
-        usage = self._client.usage
-        spent = Spent(usage.calls, time.monotonic() - started, usage.waited_seconds)
-        return LocationReport.of(self._location, counts, spent, dry_run=dry_run)
-
-    def _page_room(self, done: int) -> int:
-        limit = self._options.max_leads
-        return self._page_size if limit is None else min(self._page_size, limit - done)
-
-    def _eligible_page(self, after_id: int, size: int) -> list[LeadKey]:
-        with self._engine.connect() as connection:
-            return lists.eligible_page(connection, self._access.client_id, after_id, size)
 
     @property
     def _location(self) -> str:
         return self._access.location_id
-
-
-def count(written: list[Written]) -> Counts:
-    """Written leads by outcome and filled field."""
-    return Counts(
-        {outcome: sum(lead.outcome is outcome for lead in written) for outcome in Outcome},
-        {field: sum(field in lead.filled for lead in written) for field in LeadField},
-    )

@@ -2,14 +2,28 @@
 
 GHL documents OR groups but no limit on their size, so the size is learned per location: it grows from the setting while
 answers are good, is halved when GHL refuses or fails, and what works is remembered for the next run.
+
+A value that fails even alone is put on record and the others go on. When several fail in a row, the same question is
+asked about nobody: an answer puts the blame on the values, a failure on GHL or the location, and that ends the lookups.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ghl_pipeline.ghl.client import LocationClient
-from ghl_pipeline.ghl.errors import ContactNotFound, GhlError, RequestRejected, TransientGhlError
+from ghl_pipeline.ghl.errors import (
+    CONTACT_ROUTE,
+    CallFacts,
+    ContactNotFound,
+    GhlError,
+    GhlUnreachable,
+    RateLimited,
+    RequestRejected,
+    TransientGhlError,
+    UnreadableAnswer,
+)
 from ghl_pipeline.ghl.payloads import Contact
 from ghl_pipeline.ghl.search import MAX_PAGE, ContactSearch, LookupField, any_of
 
@@ -18,8 +32,10 @@ MAX_GROUP = 100
 CONTACTS_PER_VALUE = 5
 # Calls of one page that are under way at the same time.
 CALLS_IN_FLIGHT = 10
-# After this many single lookups in a row have failed, GHL is down rather than the group too large.
+# After this many failures in a row it is asked, or certain, whether GHL is down rather than the values odd.
 OUTAGE_AFTER_FAILURES = 3
+# Values that no contact has, to find out whether a question is answered at all.
+NOBODY: dict[LookupField, str] = {"id": "0" * 20, "email": "nobody@example.com"}
 
 
 @dataclass(slots=True)
@@ -51,24 +67,28 @@ class Found:
 
 
 class ContactLookup:
-    """Lookups in one location. Keeps the learned group size and notices an outage."""
+    """Lookups in one location. Keeps the learned group size, notices an outage and a location that refuses."""
 
     def __init__(self, client: LocationClient, group_size: GroupSize) -> None:
         self.group_size = group_size
         self._client = client
+        self._learned_before = replace(group_size)
         self._failures_in_a_row = 0
+        self._values_are_to_blame = False
         self._unwell = False
-        self._ceiling_before = group_size.ceiling
 
     async def find(self, by: LookupField, values: Sequence[str]) -> Found:
         """Searches contacts whose `id` or `email` is one of `values` (any number; grouped, groups side by side).
 
         Raises:
-            PermanentGhlError: the location as a whole refuses (token, access, scope, daily quota).
-            TransientGhlError: GHL is down: single lookups fail one after the other.
+            PermanentGhlError: the location as a whole refuses (token, access, scope, daily quota, or every search).
+            TransientGhlError: GHL is down: single lookups fail one after the other and one about nobody too, or groups
+                are let in no more (429, no connection).
         """
         found = Found()
         queue = list(values)
+        rounds_shut_out = 0
+        self._values_are_to_blame = False
         while queue:
             size = self.group_size.size
             # While GHL is unwell one group at a time goes out: enough to learn from, and no storm of retries.
@@ -76,13 +96,18 @@ class ContactLookup:
             groups = [queue[at : at + size] for at in range(0, min(len(queue), size * width), size)]
             queue = queue[sum(map(len, groups)) :]
             results = await asyncio.gather(*(self._find_group(by, group) for group in groups), return_exceptions=True)
+            shut_out = [result for result in results if isinstance(result, RateLimited | GhlUnreachable)]
+            rounds_shut_out = rounds_shut_out + 1 if len(shut_out) == len(results) else 0
+            if rounds_shut_out == OUTAGE_AFTER_FAILURES:
+                raise shut_out[0]
             for group, result in zip(groups, results, strict=True):
                 if isinstance(result, GhlError):
-                    queue = self._after_failure(group, result, found) + queue
+                    queue = await self._after_failure(by, group, result, found) + queue
                 elif isinstance(result, BaseException):
                     raise result
                 else:
-                    self._failures_in_a_row, self._unwell = 0, False
+                    self._answered()
+                    self._unwell = False
                     self.group_size.grow(len(group))
                     found.contacts.extend(result)
         return found
@@ -91,68 +116,93 @@ class ContactLookup:
         """Contacts by GET, which knows what a search does not know yet.
 
         Returns:
-            The contact of each id, None where GHL says that there is none; and the errors of the ids that failed.
+            The contact of each id, None where GHL says that there is none; and the errors of the ids that failed. An
+            answer that holds another contact than the one asked for is a failure.
 
         Raises:
             PermanentGhlError: the location as a whole refuses.
-            TransientGhlError: GHL is down: one call after the other fails.
+            TransientGhlError: GHL is down: one call after the other fails, and one about nobody too.
         """
 
         async def one(contact_id: str) -> Contact | None:
             try:
-                return await self._client.contact(contact_id)
+                contact = await self._client.contact(contact_id)
             except ContactNotFound:
                 return None
+            if contact.id != contact_id:
+                facts = CallFacts(self._client.location_id, "GET", CONTACT_ROUTE)
+                raise UnreadableAnswer(facts, "answered with another contact than the one asked for")
+            return contact
 
-        return await self._one_by_one(one, contact_ids)
+        return await self._one_by_one(one, contact_ids, NOBODY["id"])
 
     async def find_long(self, addresses: Sequence[str]) -> tuple[dict[str, Contact | None], dict[str, GhlError]]:
         """Contacts of addresses too long for a search, by the duplicate lookup. Returns and raises like `get`."""
-        return await self._one_by_one(self._client.duplicate_of, addresses)
+        return await self._one_by_one(self._client.duplicate_of, addresses, NOBODY["email"])
 
     async def _find_group(self, by: LookupField, group: Sequence[str]) -> list[Contact]:
         search = ContactSearch((any_of(by, group),), page_limit=min(MAX_PAGE, max(20, CONTACTS_PER_VALUE * len(group))))
         return [contact async for page in self._client.search_all_pages(search) for contact in page.contacts]
 
-    def _after_failure(self, group: list[str], error: GhlError, found: Found) -> list[str]:
+    async def _after_failure(self, by: LookupField, group: list[str], error: GhlError, found: Found) -> list[str]:
         """What to ask again: the group, in halves from now on. A value that failed alone is put on record instead."""
         refused = isinstance(error, RequestRejected)
         if not refused and not isinstance(error, TransientGhlError):
             raise error
         self._unwell = self._unwell or not refused
+        if isinstance(error, RateLimited | GhlUnreachable):
+            # Neither the size of the group nor its values had a part in that: it is asked again as it is.
+            return group
         if len(group) > 1:
             self.group_size.shrink(len(group), refused=refused)
             return group
         if refused:
             # It was this value that GHL would not take, not the size of the groups it was in.
-            self.group_size.ceiling = self._ceiling_before
-        self._failed_alone(error)
+            self.group_size.ceiling = self._learned_before.ceiling
+        await self._failed_alone(error, partial(self._find_group, by, [NOBODY[by]]))
         found.failed[group[0]] = error
         return []
 
     async def _one_by_one(
-        self, ask: Callable[[str], Awaitable[Contact | None]], keys: Sequence[str]
+        self, ask: Callable[[str], Awaitable[Contact | None]], keys: Sequence[str], nobody: str
     ) -> tuple[dict[str, Contact | None], dict[str, GhlError]]:
         """Calls that cannot be grouped, some side by side; the answers, and the errors of the keys that failed."""
         contacts: dict[str, Contact | None] = {}
         failed: dict[str, GhlError] = {}
+        self._values_are_to_blame = False
         for at in range(0, len(keys), CALLS_IN_FLIGHT):
             batch = keys[at : at + CALLS_IN_FLIGHT]
             results = await asyncio.gather(*map(ask, batch), return_exceptions=True)
             for key, result in zip(batch, results, strict=True):
                 if isinstance(result, RequestRejected | TransientGhlError):
-                    self._failed_alone(result)
+                    await self._failed_alone(result, partial(ask, nobody))
                     failed[key] = result
                 elif isinstance(result, BaseException):
                     raise result
                 else:
-                    self._failures_in_a_row = 0
+                    self._answered()
                     contacts[key] = result
         return contacts, failed
 
-    def _failed_alone(self, error: GhlError) -> None:
-        """A lookup of a single value failed; several in a row are an outage. A refusal says that GHL is there."""
-        if isinstance(error, TransientGhlError):
-            self._failures_in_a_row += 1
-            if self._failures_in_a_row >= OUTAGE_AFTER_FAILURES:
-                raise error
+    def _answered(self) -> None:
+        self._failures_in_a_row, self._values_are_to_blame = 0, False
+
+    async def _failed_alone(self, error: GhlError, ask_about_nobody: Callable[[], Awaitable[object]]) -> None:
+        """A lookup of a single value failed. After several in a row, finds out whether the values are to blame.
+
+        The same question is asked, because GHL can be up while one kind of question is not answered. Values it refuses
+        cost that once; values it fails on cost it every few, as an outage may begin at any time.
+
+        Raises:
+            GhlError: the question about nobody failed too. What was learned on the way there is forgotten.
+        """
+        self._failures_in_a_row += 1
+        told_already = self._values_are_to_blame and isinstance(error, RequestRejected)
+        if told_already or self._failures_in_a_row < OUTAGE_AFTER_FAILURES:
+            return
+        try:
+            await ask_about_nobody()
+        except GhlError:
+            self.group_size.size, self.group_size.ceiling = self._learned_before.size, self._learned_before.ceiling
+            raise
+        self._failures_in_a_row, self._values_are_to_blame = 0, True

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+from ghl_pipeline.database.blank import is_blank
 from ghl_pipeline.ghl.phones import storable_phone
 from ghl_pipeline.hydration.outcomes import LeadField
 
-# A longer e-mail is no address (RFC 5321), and some thousand letters more would not fit into the unique index.
+# A longer e-mail is no address (RFC 5321 4.5.3.1: 64 octets before the @ and 255 behind it): it is neither asked for
+# nor taken over. Some thousand letters more would not even fit into the unique index.
 MAX_EMAIL = 320
 # The dashboard's word for leads that nobody has to enrich; hydration leaves that decision alone.
 NOT_NEEDED = "not_needed"
@@ -44,11 +46,6 @@ class Merged:
     lead: LeadRow
     filled: LeadField
     enriched: bool
-
-
-def is_blank(value: str | None) -> bool:
-    """Whether a field counts as empty: null, or nothing but white space."""
-    return value is None or not value.strip()
 
 
 def merge(lead: LeadRow, contact: ContactFields, default_region: str, *, relink: bool = False) -> Merged:

@@ -1,5 +1,6 @@
 """Which locations have leads that were created since and never looked up."""
 
+import hashlib
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, text
@@ -12,23 +13,42 @@ OVERLAP = 1000
 
 @dataclass(frozen=True, slots=True)
 class NewLeads:
-    """Locations with new leads, and the newest lead id seen: the next cursor."""
+    """Locations with new leads, how many, a key of which ones, and where the next look goes on."""
 
     locations: tuple[str, ...]
     leads: int
+    key: str
+    cursor: "Cursor"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The newest lead id at the very first look, which nothing before counts as new, and at the last one."""
+
+    first_id: int
     newest_id: int
 
+    def __str__(self) -> str:
+        return f"{self.first_id}-{self.newest_id}"
 
-def find_new_leads(engine: Engine, after_id: int | None) -> NewLeads:
+    @classmethod
+    def parse(cls, text: str) -> "Cursor":
+        """Reads what `str` gave. Raises ValueError for anything else."""
+        first, _, newest = text.partition("-")
+        return cls(int(first), int(newest))
+
+
+def find_new_leads(engine: Engine, cursor: Cursor | None) -> NewLeads:
     """New eligible leads of active clients that have a token.
 
     Args:
         engine: the dashboard database.
-        after_id: newest lead id of the last look; None at the first, when nothing counts as new yet (a backfill's job).
+        cursor: of the last look; None at the first, when nothing counts as new yet (a backfill's job).
     """
     newest = text("SELECT coalesce(max(id), 0) FROM leads")
     new = text(f"""
-        SELECT client.location_id, count(*) AS leads, max(lead.id) AS newest_id
+        SELECT client.location_id, count(*) AS leads, max(lead.id) AS newest_id,
+               md5(string_agg(CAST(lead.id AS text), ',' ORDER BY lead.id)) AS key
         FROM leads AS lead
         JOIN clients AS client ON client.id = lead.client_id
         WHERE lead.id > :after_id AND client.active AND client.ghl_token_encrypted IS NOT NULL
@@ -37,11 +57,14 @@ def find_new_leads(engine: Engine, after_id: int | None) -> NewLeads:
         GROUP BY client.location_id ORDER BY client.location_id
     """)  # noqa: S608 - the expression is a constant of ours
     with engine.connect() as connection:
-        if after_id is None:
-            return NewLeads((), 0, int(connection.execute(newest).scalar_one()))
-        rows = connection.execute(new, {"after_id": max(0, after_id - OVERLAP)}).all()
+        if cursor is None:
+            first = int(connection.execute(newest).scalar_one())
+            return NewLeads((), 0, "", Cursor(first, first))
+        after_id = max(cursor.first_id, cursor.newest_id - OVERLAP)
+        rows = connection.execute(new, {"after_id": after_id}).all()
     return NewLeads(
         tuple(row.location_id for row in rows),
         sum(int(row.leads) for row in rows),
-        max([after_id, *(int(row.newest_id) for row in rows)]),
+        hashlib.sha256("".join(row.key for row in rows).encode()).hexdigest()[:16],
+        Cursor(cursor.first_id, max([cursor.newest_id, *(int(row.newest_id) for row in rows)])),
     )

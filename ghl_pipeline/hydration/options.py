@@ -5,6 +5,9 @@ from enum import StrEnum
 
 from ghl_pipeline.hydration.work_list import Scope
 
+# Locations wait on their limits most of the time, so far more of them than cores overlap well.
+DEFAULT_CONCURRENCY = 100
+
 
 class Step(StrEnum):
     """The steps of a location, named as their assets."""
@@ -39,6 +42,6 @@ class Options:
     dry_run: bool = False
     direct: bool = False
     max_leads: int | None = None
-    concurrency: int = 20
+    concurrency: int = DEFAULT_CONCURRENCY
     page_size: int | None = None
     busy_wait_seconds: float = 0.0

@@ -6,17 +6,15 @@ Reads and writes no table, so that a backfill, a preview and a single lead are r
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ghl_pipeline.database.blank import is_blank
 from ghl_pipeline.ghl.errors import GhlError
 from ghl_pipeline.ghl.ids import is_contact_id
 from ghl_pipeline.ghl.payloads import Contact
 from ghl_pipeline.ghl.search import fits_eq
 from ghl_pipeline.hydration.lookup import ContactLookup
 from ghl_pipeline.hydration.matching import Ambiguous, match_addresses, normal_address
-from ghl_pipeline.hydration.merge import ContactFields, is_blank
+from ghl_pipeline.hydration.merge import MAX_EMAIL, ContactFields
 from ghl_pipeline.hydration.outcomes import Outcome
-
-# RFC 5321 4.5.3.1: 64 octets before the @ and 255 behind it. Longer ones, or ones without an @, are not worth a call.
-MAX_ADDRESS = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +34,15 @@ class Resolution:
 
     With a `contact`, `outcome` is `UNCHANGED` until the write-back knows better; without one it is final.
     `asked_contact_id` and `asked_email` are what the lead said when it was looked up: the write-back leaves the lead
-    alone when they have changed meanwhile.
+    alone when they have changed meanwhile. `link_is_dead`: the lead's own link leads nowhere, which was verified, or
+    cannot be a contact id, so that it may be replaced.
     """
 
     key: LeadKey
     outcome: Outcome
     contact: ContactFields | None = None
     asked_email: str | None = None
+    link_is_dead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,15 @@ class _Page:
 
     def needs_address(self, lead: LeadKey) -> bool:
         """Whether the lead is to be found by its e-mail: its link, if any, leads nowhere, and that is certain."""
-        if is_contact_id(lead.contact_id):
-            return lead.contact_id not in self.errors and self._by_id.get(lead.contact_id or "") is None
-        return True
+        return is_blank(lead.contact_id) or self.link_is_dead(lead)
+
+    def link_is_dead(self, lead: LeadKey) -> bool:
+        """Whether the lead has a link that cannot be a contact id, or of which GHL said that there is no contact."""
+        if lead.contact_id is None or is_blank(lead.contact_id):
+            return False
+        if not is_contact_id(lead.contact_id):
+            return True
+        return lead.contact_id in self._by_id and self._by_id[lead.contact_id] is None
 
     async def ask_addresses(self, leads: Sequence[LeadKey]) -> None:
         """Asks for the contacts of e-mail addresses: by group where a search can, else one by one."""
@@ -142,12 +148,13 @@ class _Page:
     def resolution(self, lead: LeadKey) -> Resolution:
         """The lead's resolution from what was gathered."""
         address = askable_address(lead.email)
+        asked, dead = normal_address(lead.email), self.link_is_dead(lead)
         if lead.contact_id in self.errors or (self.needs_address(lead) and address in self.errors):
-            return Resolution(lead, Outcome.FAILED, asked_email=normal_address(lead.email))
+            return Resolution(lead, Outcome.FAILED, None, asked, dead)
         contact = self._by_id.get(lead.contact_id) if lead.contact_id else None
         answer = contact or (self._by_address.get(address) if address and self.needs_address(lead) else None)
         if isinstance(answer, Contact):
-            return Resolution(lead, Outcome.UNCHANGED, _fields(answer), normal_address(lead.email))
+            return Resolution(lead, Outcome.UNCHANGED, _fields(answer), asked, dead)
         if isinstance(answer, Ambiguous):
             outcome = Outcome.AMBIGUOUS
         elif is_contact_id(lead.contact_id):
@@ -156,13 +163,13 @@ class _Page:
             outcome = Outcome.INVALID_CONTACT_ID
         else:
             outcome = Outcome.NOT_FOUND
-        return Resolution(lead, outcome, asked_email=normal_address(lead.email))
+        return Resolution(lead, outcome, None, asked, dead)
 
 
 def askable_address(email: str | None) -> str | None:
     """The address to ask GHL for, None when it cannot be one."""
     address = normal_address(email)
-    if address is None or "@" not in address or len(address) > MAX_ADDRESS:
+    if address is None or "@" not in address or len(address) > MAX_EMAIL:
         return None
     return address
 

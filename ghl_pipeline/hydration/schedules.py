@@ -28,9 +28,9 @@ def nightly_schedule(default_status: dg.DefaultScheduleStatus) -> dg.ScheduleDef
         context: dg.ScheduleEvaluationContext, engine: dg.ResourceParam[Engine]
     ) -> list[dg.RunRequest] | dg.SkipReason:
         with engine.connect() as connection:
-            locations = active_locations(connection)
+            locations = active_locations(connection, with_token=True)
         if not locations:
-            return dg.SkipReason("there is no active client")
+            return dg.SkipReason("there is no active client with a token")
         night = context.scheduled_execution_time.date().isoformat()
         batches = [locations[at : at + LOCATIONS_PER_RUN] for at in range(0, len(locations), LOCATIONS_PER_RUN)]
         return [

@@ -1,11 +1,13 @@
 """Starts hydration for leads that have just been created."""
 
+from datetime import UTC, datetime
+
 import dagster as dg
 from sqlalchemy import Engine
 
 from ghl_pipeline.hydration.assets import HydrationConfig
 from ghl_pipeline.hydration.jobs import hydrate_leads
-from ghl_pipeline.hydration.new_leads import find_new_leads
+from ghl_pipeline.hydration.new_leads import Cursor, find_new_leads
 
 # A new-lead run that meets a nightly one at the same location waits for it.
 BUSY_WAIT_SECONDS = 600.0
@@ -22,16 +24,17 @@ def new_lead_sensor(default_status: dg.DefaultSensorStatus) -> dg.SensorDefiniti
         description="One run for all locations with new leads; asks for those leads only.",
     )
     def new_leads(context: dg.SensorEvaluationContext, engine: dg.ResourceParam[Engine]) -> dg.SensorResult:
-        cursor = int(context.cursor) if context.cursor else None
-        new = find_new_leads(engine, cursor)
+        new = find_new_leads(engine, Cursor.parse(context.cursor) if context.cursor else None)
         if not new.locations:
-            return dg.SensorResult(skip_reason="no new leads", cursor=str(new.newest_id))
+            return dg.SensorResult(skip_reason="no new leads", cursor=str(new.cursor))
         config = HydrationConfig(locations=list(new.locations), only_new=True, busy_wait_seconds=BUSY_WAIT_SECONDS)
         request = dg.RunRequest(
-            run_key=f"new-leads-{new.newest_id}",
+            # The same leads are asked for once an hour until they were looked up: while their run waits in the queue
+            # it is not requested twice, and when it failed it is requested again.
+            run_key=f"new-leads-{new.key}-{datetime.now(UTC):%Y%m%d%H}",
             run_config=dg.RunConfig(ops={"lead_hydration": config}),
             tags={"ghl_pipeline/leads": str(new.leads), "ghl_pipeline/locations": str(len(new.locations))},
         )
-        return dg.SensorResult(run_requests=[request], cursor=str(new.newest_id))
+        return dg.SensorResult(run_requests=[request], cursor=str(new.cursor))
 
     return new_leads

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, text
 
+from ghl_pipeline.database.blank import blank_sql
 from ghl_pipeline.hydration.merge import ContactFields
 from ghl_pipeline.hydration.outcomes import FOUND, Counts, LeadField, Outcome, Reason
 from ghl_pipeline.hydration.resolve import LeadKey, Resolution
@@ -42,17 +43,8 @@ class WorkList:
     was_resumed: bool
 
 
-# What Python's `str.strip` takes for white space; PostgreSQL's own classes depend on the database's locale.
-_WHITE_SPACE = (
-    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000"
-)
-_WHITE_SPACE_SQL = "".join(f"\\u{ord(character):04X}" for character in _WHITE_SPACE)
-
-
 def _blank(column: str) -> str:
-    """SQL for "null, or nothing but white space": the same rule as `merge.is_blank`."""
-    return f"coalesce(btrim(lead.{column}, E'{_WHITE_SPACE_SQL}'), '') = ''"
+    return blank_sql(f"lead.{column}")
 
 
 # The one definition of "eligible": misses a field, or has an address but no link to its contact.
@@ -217,16 +209,18 @@ def store_resolutions(connection: Connection, work_list: WorkList, page: Sequenc
     """
     insert = text("""
         INSERT INTO resolved_contacts AS mine
-            (work_list_id, position, lead_id, outcome, asked_contact_id, asked_email,
+            (work_list_id, position, lead_id, outcome, asked_contact_id, asked_email, link_is_dead,
              contact_id, email, phone, first_name, last_name, company_name)
         SELECT :work_list_id, * FROM unnest(
             CAST(:positions AS integer[]), CAST(:lead_ids AS bigint[]), CAST(:outcomes AS text[]),
-            CAST(:asked_contact_ids AS text[]), CAST(:asked_emails AS text[]), CAST(:contact_ids AS text[]),
+            CAST(:asked_contact_ids AS text[]), CAST(:asked_emails AS text[]), CAST(:links_are_dead AS boolean[]),
+            CAST(:contact_ids AS text[]),
             CAST(:emails AS text[]), CAST(:phones AS text[]), CAST(:first_names AS text[]),
             CAST(:last_names AS text[]), CAST(:company_names AS text[]))
         ON CONFLICT (work_list_id, position) DO UPDATE SET
             outcome = excluded.outcome, asked_contact_id = excluded.asked_contact_id,
-            asked_email = excluded.asked_email, contact_id = excluded.contact_id, email = excluded.email,
+            asked_email = excluded.asked_email, link_is_dead = excluded.link_is_dead,
+            contact_id = excluded.contact_id, email = excluded.email,
             phone = excluded.phone, first_name = excluded.first_name, last_name = excluded.last_name,
             company_name = excluded.company_name
     """)
@@ -240,6 +234,7 @@ def store_resolutions(connection: Connection, work_list: WorkList, page: Sequenc
             "outcomes": [r.outcome.value for r in page],
             "asked_contact_ids": [r.key.contact_id for r in page],
             "asked_emails": [r.asked_email for r in page],
+            "links_are_dead": [r.link_is_dead for r in page],
             "contact_ids": [c.contact_id or None for c in contacts],
             "emails": [c.email for c in contacts],
             "phones": [c.phone for c in contacts],
@@ -283,6 +278,21 @@ def final_counts(connection: Connection, work_list: WorkList) -> Counts:
         {Outcome(name): int(count) for name, count in connection.execute(outcomes, values)},
         dict(zip(LeadField, map(int, connection.execute(fields, values).one()), strict=True)),
     )
+
+
+def drop_abandoned_lists(connection: Connection) -> None:
+    """Deletes lists that nobody takes up again, with what was found for them: too old, or of deactivated clients.
+
+    People's data waits in `resolved_contacts` for the write-back, not for ever.
+    """
+    query = text("""
+        DELETE FROM work_lists AS list USING clients AS client
+        WHERE client.id = list.client_id AND list.finished_at IS NULL
+          AND (NOT client.active OR list.built_at < now() - CAST(:resume AS interval))
+          -- Not while somebody works on it, however long that takes.
+          AND NOT EXISTS (SELECT FROM location_leases AS lease WHERE lease.location_id = client.location_id)
+    """)
+    connection.execute(query, {"resume": RESUME_WITHIN})
 
 
 def finish(connection: Connection, work_list: WorkList) -> None:

@@ -12,8 +12,9 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError
 
+from ghl_pipeline.database.blank import is_blank
 from ghl_pipeline.hydration.matching import normal_address
-from ghl_pipeline.hydration.merge import ContactFields, LeadRow, Merged, is_blank, merge
+from ghl_pipeline.hydration.merge import ContactFields, LeadRow, Merged, merge
 from ghl_pipeline.hydration.outcomes import LeadField, Outcome
 from ghl_pipeline.hydration.resolve import LeadKey, Resolution
 from ghl_pipeline.hydration.work_list import WorkList
@@ -29,11 +30,15 @@ NOTHING = LeadField(0)
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How one lead ended, and what was filled in it."""
+    """How one lead ended, and what was filled in it.
+
+    Not `settled`: the lead changed, or was deleted, since it was looked up, so the lookup says nothing about it.
+    """
 
     lead_id: int
     outcome: Outcome
     filled: LeadField = NOTHING
+    settled: bool = True
 
 
 def write_back_page(engine: Engine, work_list: WorkList, default_region: str, size: int) -> int:
@@ -48,14 +53,25 @@ def write_back_page(engine: Engine, work_list: WorkList, default_region: str, si
 
 
 def write_back(
-    engine: Engine, client_id: int, default_region: str, resolutions: Sequence[Resolution], *, dry_run: bool = False
+    engine: Engine,
+    client_id: int,
+    default_region: str,
+    resolutions: Sequence[Resolution],
+    *,
+    claims: "Claims | None" = None,
 ) -> list[Written]:
-    """Writes resolutions that are on no work list. With `dry_run`, decides everything and writes nothing."""
+    """Writes resolutions that are on no work list; one entry each, in their order.
+
+    With `claims`, which remembers over the pages of a preview what they would have taken, everything is decided, and
+    nothing is written or locked.
+    """
 
     def write(connection: Connection) -> list[Written]:
-        written = _apply(connection, client_id, default_region, resolutions, dry_run=dry_run)
-        if not dry_run:
-            _record_lookups(connection, client_id, written)
+        if claims is not None:
+            return _decide(connection, client_id, default_region, resolutions, claims)[0]
+        written, changed = _decide(connection, client_id, default_region, resolutions, None)
+        _update_leads(connection, client_id, changed)
+        _record_lookups(connection, client_id, written)
         return written
 
     return _retry_races(write, engine)
@@ -77,7 +93,8 @@ def _write_list_page(connection: Connection, work_list: WorkList, default_region
     page = _resolved_page(connection, work_list, size)
     if not page:
         return 0
-    written = _apply(connection, work_list.client_id, default_region, page)
+    written, changed = _decide(connection, work_list.client_id, default_region, page, None)
+    _update_leads(connection, work_list.client_id, changed)
     _record_lookups(connection, work_list.client_id, written)
     values = {
         "id": work_list.id,
@@ -86,8 +103,8 @@ def _write_list_page(connection: Connection, work_list: WorkList, default_region
         "filled": [int(lead.filled) for lead in written],
     }
     connection.execute(_MARK_ITEMS, values)
-    connection.execute(_TAKE_OFF, values)
-    connection.execute(_COUNT_WRITTEN, values | {"leads": len(page)})
+    taken_off = connection.execute(_TAKE_OFF, values).rowcount
+    connection.execute(_COUNT_WRITTEN, values | {"leads": taken_off})
     return len(page)
 
 
@@ -107,7 +124,7 @@ def _resolved_page(connection: Connection, work_list: WorkList, size: int) -> li
     query = text("""
         SELECT * FROM resolved_contacts
         WHERE work_list_id = :id AND outcome <> 'failed'
-        ORDER BY position LIMIT :size
+        ORDER BY position LIMIT :size FOR UPDATE
     """)
     rows = connection.execute(query, {"id": work_list.id, "size": size})
     return [
@@ -116,6 +133,7 @@ def _resolved_page(connection: Connection, work_list: WorkList, size: int) -> li
             Outcome(row.outcome),
             _stored_contact(row),
             row.asked_email,
+            row.link_is_dead,
         )
         for row in rows
     ]
@@ -127,38 +145,40 @@ def _stored_contact(row: Row[tuple[object, ...]]) -> ContactFields | None:
     return ContactFields(row.contact_id, row.email, row.phone, row.first_name, row.last_name, row.company_name)
 
 
-def _apply(
+def _decide(
     connection: Connection,
     client_id: int,
     default_region: str,
     page: Sequence[Resolution],
-    *,
-    dry_run: bool = False,
-) -> list[Written]:
-    """Locks the page's leads, merges, and writes what changed; one entry per resolution, in its order."""
-    leads = _lock_leads(connection, client_id, [resolution.key.lead_id for resolution in page])
-    claims = _Claims(connection, client_id, page)
+    preview: "Claims | None",
+) -> tuple[list[Written], list[Merged]]:
+    """Merges the page into its leads as they are now, locked unless it is a preview.
+
+    Returns:
+        How each lead ends, in the page's order, and the leads that change.
+    """
+    leads = _read_leads(connection, client_id, [r.key.lead_id for r in page], lock=preview is None)
+    claims = preview if preview is not None else Claims()
+    claims.read(connection, client_id, page)
     written: list[Written] = []
     changed: list[Merged] = []
     for resolution in page:
         lead = leads.get(resolution.key.lead_id)
         contact = resolution.contact
-        if contact is None:
-            written.append(Written(resolution.key.lead_id, resolution.outcome))
-        elif lead is None or _changed_meanwhile(lead, resolution):
-            written.append(Written(resolution.key.lead_id, Outcome.UNCHANGED))
+        if lead is None or _changed_meanwhile(lead, resolution):
+            written.append(Written(resolution.key.lead_id, Outcome.UNCHANGED, settled=False))
+        elif contact is None:
+            written.append(Written(lead.id, resolution.outcome))
         elif not claims.may_link(lead, contact.contact_id):
             written.append(Written(lead.id, Outcome.AMBIGUOUS))
         else:
-            relink = lead.contact_id != contact.contact_id
-            merged = merge(lead, claims.without_taken_email(lead, contact), default_region, relink=relink)
+            offered = claims.without_taken_email(lead, contact)
+            merged = merge(lead, offered, default_region, relink=resolution.link_is_dead)
             claims.take(merged)
             written.append(Written(lead.id, _outcome_of(merged), merged.filled))
             if merged.filled:
                 changed.append(merged)
-    if changed and not dry_run:
-        _update_leads(connection, client_id, changed)
-    return written
+    return written, changed
 
 
 def _outcome_of(merged: Merged) -> Outcome:
@@ -177,15 +197,19 @@ def _changed_meanwhile(lead: LeadRow, asked: Resolution) -> bool:
     return lead.contact_id != asked.key.contact_id or other_address
 
 
-class _Claims:
-    """Which contacts and addresses of the client are taken, in the database and by leads earlier in the page.
+class Claims:
+    """Which contacts and addresses of the client are taken, in the database and by leads decided before.
 
     A contact belongs to one lead and an address to one lead; without this a single clash would undo the whole page.
     """
 
-    def __init__(self, connection: Connection, client_id: int, page: Sequence[Resolution]) -> None:
+    def __init__(self) -> None:
+        self._contacts: dict[str, int] = {}
+        self._emails: dict[str | None, int] = {}
+
+    def read(self, connection: Connection, client_id: int, page: Sequence[Resolution]) -> None:
+        """Adds who in the database has the page's contacts and addresses."""
         contacts = [r.contact for r in page if r.contact]
-        addresses = {c.email.strip() for c in contacts if c.email}
         by_contact = text("""
             SELECT ghl_contact_id, id FROM leads
             WHERE client_id = :client_id AND ghl_contact_id <> ''
@@ -200,34 +224,37 @@ class _Claims:
         values = {
             "client_id": client_id,
             "contact_ids": [c.contact_id for c in contacts],
-            "emails": sorted(addresses),
+            "emails": sorted({c.email.strip() for c in contacts if c.email}),
         }
-        self._contacts = {str(r.ghl_contact_id): int(r.id) for r in connection.execute(by_contact, values)}
-        self._emails = {normal_address(r.email): int(r.id) for r in connection.execute(by_address, values)}
+        self._contacts |= {str(r.ghl_contact_id): int(r.id) for r in connection.execute(by_contact, values)}
+        self._emails |= {normal_address(r.email): int(r.id) for r in connection.execute(by_address, values)}
 
     def may_link(self, lead: LeadRow, contact_id: str) -> bool:
+        """Whether no other lead has the contact."""
         return self._contacts.get(contact_id, lead.id) == lead.id
 
     def without_taken_email(self, lead: LeadRow, contact: ContactFields) -> ContactFields:
+        """The contact's fields, without its address when another lead has that."""
         address = normal_address(contact.email)
         if not is_blank(lead.email) or address is None or self._emails.get(address, lead.id) == lead.id:
             return contact
         return replace(contact, email=None)
 
     def take(self, merged: Merged) -> None:
+        """Counts what the lead got as taken."""
         if merged.lead.contact_id:
             self._contacts[merged.lead.contact_id] = merged.lead.id
         if LeadField.EMAIL in merged.filled and merged.lead.email:
             self._emails[normal_address(merged.lead.email)] = merged.lead.id
 
 
-def _lock_leads(connection: Connection, client_id: int, lead_ids: Sequence[int]) -> dict[int, LeadRow]:
-    """The client's leads with these ids, locked until the transaction ends; in id order, so that two writers queue."""
-    query = text("""
+def _read_leads(connection: Connection, client_id: int, lead_ids: Sequence[int], *, lock: bool) -> dict[int, LeadRow]:
+    """The client's leads with these ids; locked until the transaction ends, in id order, so that two writers queue."""
+    query = text(f"""
         SELECT id, ghl_contact_id, email, phone, first_name, last_name, company_name, enrichment_status
         FROM leads WHERE client_id = :client_id AND id = ANY(CAST(:ids AS bigint[]))
-        ORDER BY id FOR NO KEY UPDATE
-    """)
+        ORDER BY id {"FOR NO KEY UPDATE" if lock else ""}
+    """)  # noqa: S608 - one of two constants
     rows = connection.execute(query, {"client_id": client_id, "ids": list(lead_ids)})
     return {
         row.id: LeadRow(
@@ -239,6 +266,8 @@ def _lock_leads(connection: Connection, client_id: int, lead_ids: Sequence[int])
 
 
 def _update_leads(connection: Connection, client_id: int, changed: Sequence[Merged]) -> None:
+    if not changed:
+        return
     connection.execute(
         _UPDATE_LEADS,
         {
@@ -287,7 +316,8 @@ _COUNT_WRITTEN = text("UPDATE work_lists SET written = written + :leads WHERE id
 def _record_lookups(connection: Connection, client_id: int, written: Sequence[Written]) -> None:
     """Remembers per lead that and how it was looked up; leads deleted meanwhile have nothing to remember it for.
 
-    A lookup that failed was none: the lead keeps its place among those that wait longest.
+    A lookup that failed, or of what the lead no longer is, was none: the lead keeps its place among those that wait
+    longest.
     """
     query = text("""
         INSERT INTO lead_lookups (lead_id, client_id, outcome)
@@ -297,7 +327,7 @@ def _record_lookups(connection: Connection, client_id: int, written: Sequence[Wr
         ORDER BY new.lead_id
         ON CONFLICT (lead_id) DO UPDATE SET outcome = excluded.outcome, looked_up_at = now()
     """)
-    answered = [lead for lead in written if lead.outcome is not Outcome.FAILED]
+    answered = [lead for lead in written if lead.settled and lead.outcome is not Outcome.FAILED]
     values = {
         "client_id": client_id,
         "lead_ids": [lead.lead_id for lead in answered],

@@ -197,11 +197,12 @@ def set_token(connection: Connection, cipher: TokenCipher, which: str, token: Se
     return _one(connection, client.id)
 
 
-def active_locations(connection: Connection) -> list[str]:
-    """The location ids of all active clients, in the order in which the clients were added."""
-    return list(
-        connection.execute(select(clients.c.location_id).where(clients.c.active).order_by(clients.c.id)).scalars()
-    )
+def active_locations(connection: Connection, *, with_token: bool = False) -> list[str]:
+    """The location ids of all active clients, or of those that have a token, in the order in which they were added."""
+    query = select(clients.c.location_id).where(clients.c.active).order_by(clients.c.id)
+    if with_token:
+        query = query.where(clients.c.ghl_token_encrypted.is_not(None))
+    return list(connection.execute(query).scalars())
 
 
 def location_access(connection: Connection, cipher: TokenCipher, location_id: str) -> LocationAccess:

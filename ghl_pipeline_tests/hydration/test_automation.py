@@ -78,6 +78,27 @@ def test_leads_from_before_the_first_tick_are_a_backfills_job(
     assert new_leads.tick() == []
 
 
+def test_they_are_not_taken_for_new_at_a_later_tick_either(
+    engine: Engine, clients: dict[str, int], new_leads: NewLeads
+) -> None:
+    add_lead(engine, clients[FIRST], email="old@example.com")
+    assert [new_leads.tick() for _ in range(3)] == [[], [], []]
+
+
+def test_a_lead_that_was_committed_late_is_requested_although_a_newer_one_was_seen(
+    engine: Engine, clients: dict[str, int], new_leads: NewLeads
+) -> None:
+    """Ids are given out before their transactions commit."""
+    new_leads.tick()
+    with engine.begin() as slow:
+        slow.execute(insert(leads).values(client_id=clients[FIRST], email="slow@example.com"))
+        add_lead(engine, clients[FIRST], email="quick@example.com")
+        (first,) = new_leads.tick()
+    (second,) = new_leads.tick()
+    assert second.tags["ghl_pipeline/leads"] == "2"
+    assert second.run_key != first.run_key
+
+
 def test_one_run_is_requested_for_all_locations_with_new_leads(
     engine: Engine, clients: dict[str, int], new_leads: NewLeads
 ) -> None:
@@ -110,9 +131,10 @@ def test_waiting_leads_do_not_start_a_second_run_under_another_key(
     """The first run may still be in the queue at the next tick; Dagster drops a request whose key it has seen."""
     new_leads.tick()
     add_lead(engine, clients[FIRST], email="a@example.com")
-    (first,) = new_leads.tick()
-    (again,) = new_leads.tick()
-    assert again.run_key == first.run_key
+    keys = {request.run_key for _ in range(2) for request in new_leads.tick()}
+    # Two when the hour changed between the ticks: leads that were not looked up in an hour are requested again.
+    assert len(keys) <= 2
+    assert len({str(key).rpartition("-")[0] for key in keys}) == 1
 
 
 def test_a_lead_that_was_looked_up_is_not_new_any_more(

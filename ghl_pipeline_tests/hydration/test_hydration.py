@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import OperationalError
 
 from ghl_pipeline.database.leases import LocationLeases
 from ghl_pipeline.ghl.phones import storable_phone
@@ -369,7 +370,7 @@ async def test_an_outage_in_the_middle_keeps_what_was_found(agency: Agency) -> N
     history = RememberedHistory()
 
     def outage(_asset: str, report: Report) -> None:
-        if report.values["position"] == 80:
+        if report.values.get("position") == 80:
             agency.sandbox.faults(place.id, error_rate=1.0, error_status=503)
 
     history.before_progress = outage
@@ -541,3 +542,175 @@ async def test_what_an_attempt_has_done_is_skipped_in_the_same_attempt_only(agen
     tomorrow = await agency.backfill(place, history=history)
     assert [report.eligible for report in tomorrow.reports] == [1]
     assert agency.requests(place) == calls + 1
+
+
+async def test_a_run_that_lost_its_lease_writes_nothing_more(agency: Agency) -> None:
+    """A restart of the database frees its locks, and another run may be at work by the time this one goes on."""
+    place = agency.place()
+    place.ghl.add(email="ada@example.com", first_name="Ada")
+    lead_id = agency.lead(place, email="ada@example.com")
+    history = RememberedHistory()
+
+    def restart(asset: str, _report: Report) -> None:
+        with agency.engine.begin() as connection:
+            connection.execute(
+                text("""
+                    SELECT pg_terminate_backend(pid) FROM pg_locks
+                    WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database
+                                                                WHERE datname = current_database())
+                """)
+            )
+
+    history.before_progress = restart
+    (failure,) = (await agency.backfill(place, history=history)).failures
+    assert failure.error_class == "LeasesLost"
+    assert agency.row(lead_id)["first_name"] is None
+    history.before_progress = None
+    await agency.backfill(place, history=history)
+    assert agency.row(lead_id)["first_name"] == "Ada"
+
+
+async def test_what_was_found_before_ghl_refused_is_written(agency: Agency) -> None:
+    place = agency.place()
+    people = [f"person{number}@example.com" for number in range(9)]
+    for email in people:
+        place.ghl.add(email=email, first_name="Ada")
+    lead_ids = agency.leads(place, [{"email": email} for email in people])
+    history = RememberedHistory()
+
+    def revoke(asset: str, report: Report) -> None:
+        if report.values.get("position") == 3:
+            agency.sandbox.faults(place.id, token_revoked=True)
+
+    history.before_progress = revoke
+    (failure,) = (await agency.backfill(place, history=history, page_size=3)).failures
+    assert failure.error_class == "TokenRejected"
+    assert [agency.row(lead_id)["first_name"] for lead_id in lead_ids] == ["Ada"] * 3 + [None] * 6
+    assert agency.count("resolved_contacts") == 0
+    assert Step.HYDRATED_LEADS not in history.done_steps(place.id)
+
+    agency.sandbox.faults()
+    (report,) = (await agency.backfill(place, history=history, page_size=3)).reports
+    # The counts are those of the whole list, the part before the refusal included.
+    assert report.outcomes["linked_and_hydrated"] == 9
+
+
+async def test_the_daily_quota_is_not_permanent(agency: Agency) -> None:
+    place = agency.place(requests_per_day=1)
+    agency.leads(place, [{"email": f"p{number}@example.com"} for number in range(4)])
+    (failure,) = (await agency.backfill(place, page_size=2)).failures
+    assert failure.error_class == "DailyQuotaReached"
+    assert failure.permanent is False
+
+
+async def test_a_cancelled_run_keeps_its_lease_until_its_last_write_is_done(agency: Agency) -> None:
+    place = agency.place()
+    place.ghl.add(email="ada@example.com", first_name="Ada")
+    lead_id = agency.lead(place, email="ada@example.com")
+    history = RememberedHistory()
+    with agency.engine.connect() as person:
+        # Somebody has the lead open, so the write-back waits for the row in its thread.
+        person.execute(text("SELECT id FROM leads WHERE id = :id FOR UPDATE"), {"id": lead_id})
+        run = asyncio.create_task(agency.backfill(place, history=history))
+        while not await asyncio.to_thread(waits_for_a_row, agency):
+            pass
+        run.cancel()
+        await asyncio.sleep(0.1)
+        assert agency.count("location_leases") == 1
+        person.rollback()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert agency.count("location_leases") == 0
+    (report,) = (await agency.backfill(place, history=history)).reports
+    assert report.outcomes["linked_and_hydrated"] == 1
+
+
+def waits_for_a_row(agency: Agency) -> bool:
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with agency.engine.connect() as connection:
+        return bool(connection.execute(query).scalar_one())
+
+
+async def test_a_database_error_at_one_location_leaves_the_others_alone(agency: Agency) -> None:
+    first, second = agency.place("First"), agency.place("Second")
+    for place in (first, second):
+        place.ghl.add(email="ada@example.com", first_name="Ada")
+        agency.lead(place, email="ada@example.com")
+    with agency.engine.begin() as connection:
+        connection.execute(text(f"ALTER TABLE location_attempts ADD CHECK (location_id <> '{first.id}')"))
+    result = await agency.backfill(first, second)
+    assert [failure.location_id for failure in result.failures] == [first.id]
+    assert [report.location for report in result.reports] == [second.id]
+
+
+async def test_a_database_that_went_away_is_no_bug(agency: Agency, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = agency.place()
+
+    def away(*_: object) -> int:
+        raise OperationalError("SELECT 1", {}, Exception("server closed the connection unexpectedly"))
+
+    monkeypatch.setattr(hydration_module, "begin_attempt", away)
+    (failure,) = (await agency.backfill(place)).failures
+    assert failure.error_class == "DatabaseUnavailable"
+    assert "bug" not in failure.text
+
+
+async def test_a_kill_before_the_list_is_closed_loses_neither_counts_nor_asks_again(agency: Agency) -> None:
+    place = agency.place()
+    place.ghl.add(email="ada@example.com", first_name="Ada")
+    agency.leads(place, [{"email": "ada@example.com"}, {"email": "nobody@example.com"}])
+    history = RememberedHistory()
+    told = history.done
+
+    def killed(asset: str, location_id: str, report: Report) -> None:
+        told(asset, location_id, report)
+        if asset == Step.HYDRATED_LEADS:
+            raise Killed
+
+    history.done = killed  # type: ignore[method-assign] # the kill is the point
+    with pytest.raises((Killed, BaseExceptionGroup)):
+        await agency.backfill(place, history=history)
+    assert history.last_done(Step.HYDRATED_LEADS, place.id) is not None
+    asked = agency.requests(place)
+    history.done, history.attempt = told, "attempt-2"  # type: ignore[method-assign]
+    (report,) = (await agency.backfill(place, history=history)).reports
+    assert (report.outcomes["linked_and_hydrated"], report.outcomes["not_found"]) == (1, 1)
+    assert agency.requests(place) == asked
+
+
+async def test_a_preview_counts_a_contact_once_over_all_its_pages(agency: Agency) -> None:
+    place = agency.place()
+    place.ghl.add(email="ada@example.com", additional_emails=("ada@work.example.com",), first_name="Ada")
+    agency.leads(place, [{"email": "ada@example.com"}, {"email": "ada@work.example.com"}])
+    preview = (await agency.backfill(place, dry_run=True, page_size=1)).reports[0]
+    real = (await agency.backfill(place, page_size=1)).reports[0]
+    assert preview.outcomes == real.outcomes
+    assert real.outcomes["ambiguous"] == 1
+
+
+async def test_a_lead_corrected_during_its_lookup_still_counts_as_never_looked_up(agency: Agency) -> None:
+    place = agency.place()
+    lead_id = agency.lead(place, email="wrong@example.com")
+    history = RememberedHistory(before_progress=lambda _asset, _report: agency.edit(lead_id, email="right@example.com"))
+    place.ghl.add(email="right@example.com", first_name="Ada")
+    (report,) = (await agency.backfill(place, history=history)).reports
+    assert report.outcomes["unchanged"] == 1
+    assert agency.count("lead_lookups") == 0
+    await agency.backfill(place, scope=Scope.NEVER_LOOKED_UP)
+    assert agency.row(lead_id)["first_name"] == "Ada"
+
+
+async def test_lists_that_nobody_takes_up_again_do_not_keep_people(agency: Agency) -> None:
+    gone, working = agency.place("Gone"), agency.place("Working")
+    for place in (gone, working):
+        place.ghl.add(email="ada@example.com", first_name="Ada")
+        agency.lead(place, email="ada@example.com")
+        await agency.backfill(place, steps=frozenset({Step.ELIGIBLE_LEADS, Step.RESOLVED_CONTACTS}))
+    assert agency.count("resolved_contacts") == 2
+    with agency.engine.begin() as connection:
+        deactivate_client(connection, gone.id)
+    await agency.backfill(working)
+    assert agency.count("resolved_contacts") == 0
+    assert agency.count("work_lists") == 1

@@ -1,20 +1,29 @@
 """Finding many contacts with few calls: groups that grow, groups that are refused, and a GHL that is down."""
 
-import pytest
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager
 
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from ghl_pipeline.ghl.client import LocationClient, open_client
 from ghl_pipeline.ghl.errors import (
     GhlServerError,
+    GhlUnreachable,
     LocationAccessDenied,
     PermanentGhlError,
+    RateLimited,
     RequestRejected,
     ScopeMissing,
     TokenRejected,
     TransientGhlError,
+    UnreadableAnswer,
 )
-from ghl_pipeline.hydration.lookup import MAX_GROUP, ContactLookup, GroupSize
+from ghl_pipeline.hydration.lookup import CALLS_IN_FLIGHT, MAX_GROUP, OUTAGE_AFTER_FAILURES, ContactLookup, GroupSize
 from ghl_pipeline.sandbox.world import Location
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
-from ghl_pipeline_tests.hydration.conftest import QUICK, OpenLocation
+from ghl_pipeline_tests.hydration.conftest import QUICK, TIMEOUT_SECONDS, OpenLocation, Unthrottled
 
 SEARCH, GET_CONTACT = "POST /contacts/search", "GET /contacts/{id}"
 
@@ -25,6 +34,43 @@ def people(location: Location, number: int) -> list[str]:
     for address in addresses:
         location.add(email=address, first_name="Some", last_name="Body")
     return addresses
+
+
+class FailsOn(httpx.AsyncBaseTransport):
+    """GHL failing on some values only: 500 for every request that holds one of them, the sandbox for all others."""
+
+    def __init__(self, values: Collection[str]) -> None:
+        self._values = values
+        self._sandbox = httpx.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        asked = f"{request.method} {request.url.path} {request.url.query.decode()} {(await request.aread()).decode()}"
+        if any(value in asked for value in self._values):
+            return httpx.Response(500, json={"message": "Internal server error"})
+        return await self._sandbox.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._sandbox.aclose()
+
+
+def open_at(
+    url: str, location: Location, transport: httpx.AsyncBaseTransport | None = None
+) -> AbstractAsyncContextManager[LocationClient]:
+    """A location's client for an address, or a way to it, that is not the sandbox's own."""
+    return open_client(
+        base_url=url,
+        location_id=location.id,
+        token=SecretStr(location.token),
+        throttle=Unthrottled(),
+        policy=QUICK,
+        timeout_seconds=TIMEOUT_SECONDS,
+        transport=transport,
+    )
+
+
+def too_long(number: int) -> list[str]:
+    """Addresses that a search refuses, also one by one."""
+    return [f"{'x' * 80}{n}@example.com" for n in range(number)]
 
 
 def answers(sandbox: Sandbox, location: Location, route: str = SEARCH) -> dict[str, int]:
@@ -161,8 +207,8 @@ async def test_an_outage_ends_in_an_error_and_not_in_a_storm(sandbox: Sandbox, o
         lookup = ContactLookup(client, GroupSize(50))
         with pytest.raises(GhlServerError):
             await lookup.find("email", [f"person{n}@example.com" for n in range(2000)])
-    # Ten groups side by side, one group of each half of 50, three single values; each with its retries.
-    assert sandbox.stats(location.id)["requests"] <= (10 + 5 + 3) * QUICK.max_attempts
+    # Ten groups side by side, one group of each half of 50, three single values, one about nobody; all with retries.
+    assert sandbox.stats(location.id)["requests"] <= (10 + 4 + 3 + 1) * QUICK.max_attempts
 
 
 async def test_an_outage_of_single_calls_ends_in_an_error_too(sandbox: Sandbox, open_location: OpenLocation) -> None:
@@ -173,7 +219,8 @@ async def test_an_outage_of_single_calls_ends_in_an_error_too(sandbox: Sandbox, 
             before = sandbox.stats(location.id)["requests"]
             with pytest.raises(GhlServerError):
                 await calls([f"contact{n:013d}" for n in range(500)])
-            assert sandbox.stats(location.id)["requests"] - before <= 10 * QUICK.max_attempts
+            # One batch side by side, and the question about nobody.
+            assert sandbox.stats(location.id)["requests"] - before <= (CALLS_IN_FLIGHT + 1) * QUICK.max_attempts
 
 
 @pytest.mark.parametrize(
@@ -218,6 +265,144 @@ async def test_a_value_that_ghl_refuses_alone_is_on_record_and_the_others_are_fo
         for _ in range(5):
             await lookup.find("email", addresses)
     assert learned.size >= 50
+
+
+async def test_a_location_that_rejects_every_search_is_found_out_within_few_calls(sandbox: Sandbox) -> None:
+    location = sandbox.add_location()
+    addresses = people(location, 2000)
+    learned = GroupSize(50)
+    async with open_at(f"{sandbox.url}/no-such-api", location) as client:
+        with pytest.raises(RequestRejected):
+            await ContactLookup(client, learned).find("email", addresses)
+        # Ten groups side by side of each size from 50 down to 1, and the question about nobody.
+        assert client.usage.calls <= 6 * CALLS_IN_FLIGHT + 1
+        asked = client.usage.calls
+        with pytest.raises(RequestRejected):
+            await ContactLookup(client, learned).find_long(addresses)
+        assert client.usage.calls - asked <= CALLS_IN_FLIGHT + 1
+    # A location that refuses says nothing about the size of groups.
+    assert learned == GroupSize(50)
+
+
+async def test_values_that_ghl_rejects_cost_one_question_about_nobody(
+    sandbox: Sandbox, open_location: OpenLocation
+) -> None:
+    location = sandbox.add_location()
+    poison = too_long(40)
+    async with open_location(location) as client:
+        found = await ContactLookup(client, GroupSize(1, 1)).find("email", poison)
+        assert client.usage.calls == len(poison) + 1
+    assert sorted(found.failed) == sorted(poison)
+
+
+async def test_after_an_answer_the_question_about_nobody_is_asked_anew(
+    sandbox: Sandbox, open_location: OpenLocation
+) -> None:
+    location = sandbox.add_location()
+    good, poison = people(location, 1), too_long(10)
+    async with open_location(location) as client:
+        found = await ContactLookup(client, GroupSize(1, 1)).find("email", [*poison[:5], *good, *poison[5:]])
+        assert client.usage.calls == len(poison) + 1 + 2
+    assert len(found.contacts) == 1
+    assert sorted(found.failed) == sorted(poison)
+
+
+async def test_neighbours_on_which_ghl_fails_are_on_record_and_the_others_are_found(sandbox: Sandbox) -> None:
+    location = sandbox.add_location()
+    addresses = people(location, 60)
+    poison = addresses[20:27]
+    async with open_at(sandbox.url, location, FailsOn(poison)) as client:
+        lookup = ContactLookup(client, GroupSize(50))
+        found = await lookup.find("email", addresses)
+        # As at the end of a list: only those that failed are asked, so nothing in between is answered.
+        again = await lookup.find("email", poison)
+    assert {contact.email for contact in found.contacts} == set(addresses) - set(poison)
+    for result in (found, again):
+        assert sorted(result.failed) == sorted(poison)
+        assert {type(error) for error in result.failed.values()} == {GhlServerError}
+
+
+async def test_single_calls_on_which_ghl_fails_are_on_record_too(sandbox: Sandbox) -> None:
+    location = sandbox.add_location()
+    ids = [location.add(email=f"person{n}@example.com").id for n in range(7)]
+    long_addresses = too_long(7)
+    async with open_at(sandbox.url, location, FailsOn([*ids, "x" * 80])) as client:
+        lookup = ContactLookup(client, GroupSize())
+        contacts, failed = await lookup.get(ids)
+        by_address, failed_addresses = await lookup.find_long(long_addresses)
+    assert contacts == by_address == {}
+    assert sorted(failed) == sorted(ids)
+    assert sorted(failed_addresses) == sorted(long_addresses)
+
+
+@pytest.mark.parametrize(
+    ("down", "ask"),
+    [
+        ('"field":"email"', lambda lookup, values: lookup.find("email", values)),
+        ("GET /contacts/0", lambda lookup, values: lookup.get(values)),
+        ("/duplicate", lambda lookup, values: lookup.find_long(values)),
+    ],
+    ids=["search by address", "GET", "duplicate lookup"],
+)
+async def test_an_outage_of_one_kind_of_question_is_not_the_fault_of_the_values(
+    sandbox: Sandbox, down: str, ask: Callable[[ContactLookup, list[str]], Awaitable[object]]
+) -> None:
+    location = sandbox.add_location()
+    values = [f"0contact{n:012d}" for n in range(300)]
+    async with open_at(sandbox.url, location, FailsOn([down])) as client:
+        lookup = ContactLookup(client, GroupSize(1))
+        with pytest.raises(GhlServerError):
+            await ask(lookup, values)
+        assert client.usage.calls <= (CALLS_IN_FLIGHT + OUTAGE_AFTER_FAILURES + 1) * QUICK.max_attempts
+        # What is up is still answered.
+        assert (await lookup.find("id", values[:1])).failed == {}
+
+
+async def test_a_429_storm_leaves_the_group_size_alone(sandbox: Sandbox, open_location: OpenLocation) -> None:
+    location = sandbox.add_location()
+    addresses = people(location, 60)
+    sandbox.faults(storm_requests=3 * (QUICK.max_429 + 1) + QUICK.max_429 + 1)
+    learned = GroupSize(20, 20)
+    async with open_location(location) as client:
+        found = await ContactLookup(client, learned).find("email", addresses)
+    assert {contact.email for contact in found.contacts} == set(addresses)
+    assert found.failed == {}
+    assert learned == GroupSize(20, 20)
+    # Three groups, asked again as they were.
+    assert answers(sandbox, location)["200"] == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [({"storm_seconds": 60.0}, RateLimited), ({"drop_rate": 1.0}, GhlUnreachable)],
+    ids=["429", "connections dropped"],
+)
+@pytest.mark.parametrize("size", [50, 1])
+async def test_a_ghl_that_lets_nobody_in_is_an_outage_of_which_nothing_is_learned(
+    sandbox: Sandbox, open_location: OpenLocation, fault: dict[str, float], error: type[TransientGhlError], size: int
+) -> None:
+    location = sandbox.add_location()
+    sandbox.faults(None, **fault)
+    learned = GroupSize(size)
+    async with open_location(location) as client:
+        with pytest.raises(error):
+            await ContactLookup(client, learned).find("email", [f"person{n}@example.com" for n in range(2000)])
+        assert client.usage.calls <= (CALLS_IN_FLIGHT + 2) * (QUICK.max_429 + 1)
+    assert learned == GroupSize(size)
+
+
+async def test_an_answer_about_another_contact_is_a_failed_lookup(
+    sandbox: Sandbox, open_location: OpenLocation
+) -> None:
+    location = sandbox.add_location()
+    asked, stranger = location.add(email="ada@example.com"), location.add(email="stranger@example.com")
+    location.contacts.by_id[asked.id] = stranger
+    async with open_location(location) as client:
+        contacts, failed = await ContactLookup(client, GroupSize()).get([asked.id, stranger.id])
+    assert list(contacts) == [stranger.id]
+    assert list(failed) == [asked.id]
+    assert isinstance(failed[asked.id], UnreadableAnswer)
+    assert "another contact" in str(failed[asked.id])
 
 
 async def test_more_duplicates_than_a_page_holds_are_all_seen(sandbox: Sandbox, open_location: OpenLocation) -> None:

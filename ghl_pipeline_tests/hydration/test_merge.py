@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghl_pipeline.hydration.merge import NOT_NEEDED, ContactFields, LeadRow, is_blank, merge
+from ghl_pipeline.database.blank import is_blank
+from ghl_pipeline.hydration.merge import NOT_NEEDED, ContactFields, LeadRow, merge
 from ghl_pipeline.hydration.outcomes import LeadField
 
 CONTACT = ContactFields("contact0000000000001", "ada@example.com", "(305) 555-0123", "Ada", "Byron", "Engines")

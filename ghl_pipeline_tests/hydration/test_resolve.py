@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ghl_pipeline.ghl.errors import GhlServerError
+from ghl_pipeline.ghl.errors import GhlServerError, UnreadableAnswer
 from ghl_pipeline.hydration.lookup import ContactLookup, GroupSize
 from ghl_pipeline.hydration.outcomes import Outcome
 from ghl_pipeline.hydration.resolve import LeadKey, ResolvedPage, askable_address, resolve_page
@@ -184,6 +184,56 @@ async def test_a_link_that_could_not_be_verified_fails_instead_of_counting_as_de
     sandbox.faults(routes=(GET_CONTACT,), error_rate=1.0)
     assert await resolver.one(GONE, "ada@example.com") == (Outcome.FAILED, None)
     assert resolver.leaves("email") == 0
+
+
+@pytest.mark.parametrize("needs_names", [False, True])
+async def test_an_answer_about_a_stranger_links_nobody(
+    resolver: Resolver, location: Location, sandbox: Sandbox, needs_names: bool
+) -> None:
+    sandbox.faults(index_lag_seconds=60)  # the search does not know the link yet, so it is verified by a GET
+    linked, stranger = location.add(email="ada@example.com"), location.add(email="stranger@example.com")
+    location.contacts.by_id[linked.id] = stranger
+    page = await resolver.page([LeadKey(1, 1, linked.id, "ada@example.com", needs_names)])
+    (resolution,) = page.resolutions
+    assert (resolution.outcome, resolution.contact, resolution.link_is_dead) == (Outcome.FAILED, None, False)
+    assert [type(error) for error in page.errors] == [UnreadableAnswer]
+
+
+@pytest.mark.parametrize(
+    ("link", "email", "outcome", "dead"),
+    [
+        (GONE, "ada@example.com", Outcome.UNCHANGED, True),
+        (GONE, "nobody@example.com", Outcome.CONTACT_DELETED, True),
+        (GONE, None, Outcome.CONTACT_DELETED, True),
+        ("test_contact_1", "ada@example.com", Outcome.UNCHANGED, True),
+        ("test_contact_1", None, Outcome.INVALID_CONTACT_ID, True),
+        (None, "ada@example.com", Outcome.UNCHANGED, False),
+        (" ", "ada@example.com", Outcome.UNCHANGED, False),
+        (None, None, Outcome.NOT_FOUND, False),
+    ],
+)
+async def test_a_link_is_dead_when_it_leads_nowhere(
+    resolver: Resolver, location: Location, link: str | None, email: str | None, outcome: Outcome, dead: bool
+) -> None:
+    location.add(email="ada@example.com")
+    (resolution,) = (await resolver.page([LeadKey(1, 1, link, email)])).resolutions
+    assert (resolution.outcome, resolution.link_is_dead) == (outcome, dead)
+
+
+async def test_a_link_that_works_is_not_dead_whatever_the_address_says(resolver: Resolver, location: Location) -> None:
+    linked = location.add(email="ada@example.com")
+    location.add(email="other@example.com")
+    (resolution,) = (await resolver.page([LeadKey(1, 1, linked.id, "other@example.com")])).resolutions
+    assert not resolution.link_is_dead
+
+
+async def test_a_link_that_could_not_be_verified_is_not_dead(
+    resolver: Resolver, location: Location, sandbox: Sandbox
+) -> None:
+    location.add(email="ada@example.com")
+    sandbox.faults(routes=(GET_CONTACT,), error_rate=1.0)
+    (resolution,) = (await resolver.page([LeadKey(1, 1, GONE, "ada@example.com")])).resolutions
+    assert (resolution.outcome, resolution.link_is_dead) == (Outcome.FAILED, False)
 
 
 async def test_two_leads_may_lead_to_one_contact(resolver: Resolver, location: Location) -> None:

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event, text
 
+from ghl_pipeline.database.blank import is_blank
 from ghl_pipeline.hydration import write_back as writing
-from ghl_pipeline.hydration.merge import ContactFields, is_blank
+from ghl_pipeline.hydration.merge import ContactFields
 from ghl_pipeline.hydration.outcomes import Outcome, Reason
 from ghl_pipeline.hydration.resolve import LeadKey, Resolution
 from ghl_pipeline.hydration.work_list import (

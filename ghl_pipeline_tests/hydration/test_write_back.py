@@ -16,7 +16,7 @@ from ghl_pipeline.hydration.merge import ContactFields
 from ghl_pipeline.hydration.outcomes import LeadField, Outcome
 from ghl_pipeline.hydration.resolve import LeadKey, Resolution
 from ghl_pipeline.hydration.work_list import Scope, open_list, store_resolutions
-from ghl_pipeline.hydration.write_back import Written, record_failures, write_back, write_back_page
+from ghl_pipeline.hydration.write_back import Claims, Written, record_failures, write_back, write_back_page
 from ghl_pipeline_tests.hydration.conftest import Agency, Place
 
 CONTACT = ContactFields("contact0000000000001", "ada@example.com", "+1 305-555-0123", "Ada", "Byron", "Engines")
@@ -29,14 +29,19 @@ def place(agency: Agency) -> Place:
 
 
 def found(
-    lead_id: int, contact: ContactFields = CONTACT, *, link: str | None = None, email: str | None = "ada@example.com"
+    lead_id: int,
+    contact: ContactFields = CONTACT,
+    *,
+    link: str | None = None,
+    email: str | None = "ada@example.com",
+    link_is_dead: bool = False,
 ) -> Resolution:
     """The contact was found for the lead, which had this link and address when it was looked up."""
-    return Resolution(LeadKey(lead_id, lead_id, link, email), Outcome.UNCHANGED, contact, email)
+    return Resolution(LeadKey(lead_id, lead_id, link, email), Outcome.UNCHANGED, contact, email, link_is_dead)
 
 
 def written(agency: Agency, place: Place, *page: Resolution, dry_run: bool = False) -> list[Written]:
-    return write_back(agency.engine, place.client_id, "US", page, dry_run=dry_run)
+    return write_back(agency.engine, place.client_id, "US", page, claims=Claims() if dry_run else None)
 
 
 def outcomes(result: list[Written]) -> list[Outcome]:
@@ -100,7 +105,7 @@ def test_a_lead_marked_not_needed_gets_its_phone_but_keeps_its_mark(agency: Agen
 
 def test_a_dead_link_is_replaced_by_the_contact_that_was_found(agency: Agency, place: Place) -> None:
     lead_id = agency.lead(place, email="ada@example.com", ghl_contact_id="test_contact_7")
-    (lead,) = written(agency, place, found(lead_id, link="test_contact_7"))
+    (lead,) = written(agency, place, found(lead_id, link="test_contact_7", link_is_dead=True))
     assert lead.outcome is Outcome.LINKED_AND_HYDRATED
     assert agency.row(lead_id)["ghl_contact_id"] == CONTACT.contact_id
 
@@ -146,7 +151,7 @@ def test_a_link_removed_meanwhile_is_not_put_back(agency: Agency, place: Place) 
     lead_id = agency.lead(place, ghl_contact_id=CONTACT.contact_id)
     agency.edit(lead_id, ghl_contact_id=None)
     (lead,) = written(agency, place, found(lead_id, link=CONTACT.contact_id, email=None))
-    assert lead == Written(lead_id, Outcome.UNCHANGED)
+    assert lead == Written(lead_id, Outcome.UNCHANGED, settled=False)
     assert agency.row(lead_id)["ghl_contact_id"] is None
 
 
@@ -232,7 +237,7 @@ def test_two_clients_with_the_same_people_never_touch_each_other(agency: Agency,
     before = [agency.row(theirs), agency.row(taken)]
     # Even a resolution that names another client's lead writes nothing into it.
     strangers = written(agency, place, found(theirs), found(taken, link=CONTACT.contact_id, email=None))
-    assert strangers == [Written(theirs, Outcome.UNCHANGED), Written(taken, Outcome.UNCHANGED)]
+    assert strangers == [Written(lead_id, Outcome.UNCHANGED, settled=False) for lead_id in (theirs, taken)]
     assert outcomes(written(agency, place, found(mine))) == [Outcome.LINKED_AND_HYDRATED]
     assert [agency.row(theirs), agency.row(taken)] == before
     assert [row["lead_id"] for row in agency.table("lead_lookups")] == [mine]
@@ -286,7 +291,7 @@ def test_a_writer_who_comes_between_our_look_and_our_write_is_respected(
     junk = "test_contact_1"
     lead_id = agency.lead(place, ghl_contact_id=junk)
     with meanwhile(agency.engine, "before", "UPDATE leads AS lead", lambda: agency.lead(place, **columns)):
-        result = written(agency, place, found(lead_id, link=junk, email=None))
+        result = written(agency, place, found(lead_id, link=junk, email=None, link_is_dead=True))
     assert result == [Written(lead_id, outcome, filled)]
 
 

@@ -184,6 +184,13 @@ def _create_work_in_progress() -> None:
         sa.Column(
             "asked_email", sa.Text(), comment="the lead's address when it was looked up, trimmed and lower-cased"
         ),
+        sa.Column(
+            "link_is_dead",
+            sa.Boolean(),
+            server_default=sa.text("false"),
+            nullable=False,
+            comment="the lead's link leads nowhere and may be replaced",
+        ),
         sa.Column("contact_id", sa.Text()),
         sa.Column("email", sa.Text()),
         sa.Column("phone", sa.Text()),
@@ -240,18 +247,41 @@ def _create_location_state() -> None:
         sa.Column(
             "slots",
             sa.ARRAY(sa.Double()),
+            server_default=sa.text("'{}'::double precision[]"),
             nullable=False,
-            comment="the last max_requests slot times, epoch seconds, ascending",
+            comment="the last slot times, epoch seconds, ascending; as many as the largest limit so far",
         ),
-        sa.Column("max_requests", sa.Integer(), nullable=False),
-        sa.Column("interval_seconds", sa.Double(), nullable=False),
+        sa.Column(
+            "leased",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+            comment="how many of them the latest lease took",
+        ),
+        sa.Column(
+            "asked_max_requests",
+            sa.Integer(),
+            nullable=False,
+            comment="the lowest limit that processes ask for now",
+        ),
+        sa.Column("asked_interval_seconds", sa.Double(), nullable=False),
+        sa.Column(
+            "asked_until",
+            sa.Double(),
+            server_default="0",
+            nullable=False,
+            comment="epoch seconds; then a higher one may hold",
+        ),
+        sa.Column("learned_max_requests", sa.Integer(), comment="what GHL's headers said last; null: nothing yet"),
+        sa.Column("learned_interval_seconds", sa.Double()),
+        sa.Column("learned_at", sa.DateTime(timezone=True), comment="when they first said so"),
         sa.Column("blocked_until", sa.Double(), server_default="0", nullable=False, comment="epoch seconds"),
         sa.Column(
             "epoch", sa.Integer(), server_default="0", nullable=False, comment="bumped by a 429; older leases are void"
         ),
         sa.Column("day", sa.Date(), nullable=False, comment="UTC"),
         sa.Column("used_today", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("max_per_day", sa.Integer(), nullable=False),
+        sa.Column("max_per_day", sa.Integer(), nullable=False, comment="what the latest lease was held to"),
         sa.PrimaryKeyConstraint("location_id", name="pk_location_throttle"),
         comment="The request budget of a location, shared by all processes",
     )
