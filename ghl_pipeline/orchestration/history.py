@@ -13,6 +13,7 @@ from ghl_pipeline.orchestration.reports import Report
 
 BACKFILL_TAG = "dagster/backfill"
 ROOT_RUN_TAG = "dagster/root_run_id"
+RETRY_NUMBER_TAG = "dagster/retry_number"
 
 
 class AssetHistory:
@@ -25,7 +26,9 @@ class AssetHistory:
     def __init__(self, context: AssetExecutionContext) -> None:
         self._context = context
         tags = context.run.tags
-        self.attempt: str = tags.get(BACKFILL_TAG) or tags.get(ROOT_RUN_TAG) or context.run.run_id
+        # An automatic retry goes on with the run it repeats. A person who re-executes a run wants it done again.
+        retried = tags.get(ROOT_RUN_TAG) if RETRY_NUMBER_TAG in tags else None
+        self.attempt: str = tags.get(BACKFILL_TAG) or retried or context.run.run_id
         self.run_id: str | None = context.run.run_id
 
     def last_done(self, asset: str, location_id: str) -> Mapping[str, object] | None:

@@ -8,8 +8,10 @@ and crash retries take it up.
 from collections.abc import Mapping
 from typing import Self
 
+import grpc
 from dagster import DagsterRun, DefaultRunLauncher
 from dagster._config.config_schema import UserConfigSchema
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
@@ -40,28 +42,26 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Asks the code server recorded in the run's tags. No answer means that server, and so the run, is gone."""
-        client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call] # untyped in Dagster
+        """Whether the run's process is still there, asked of the code server that started it.
+
+        Dagster fails a run for any answer but RUNNING, so what cannot be judged is RUNNING: a server that is slow to
+        answer, a command line on another host, a run that says nothing of its process.
+        """
+        client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call] # untyped there
         if client is None:
-            return _health_of_own_process(run)
+            gone = is_gone(run.tags.get(PROCESS_TAG, ""))
+            return _process_is_gone() if gone else CheckRunHealthResult(WorkerStatus.RUNNING)
         request = CanCancelExecutionRequest(run_id=run.run_id)
         try:
             answer = client.can_cancel_execution(request, timeout=ANSWER_WITHIN_SECONDS)
-            alive = deserialize_value(answer, CanCancelExecutionResult).can_cancel
-        except Exception as error:  # noqa: BLE001 - gRPC raises many kinds, and all mean the same here
-            return CheckRunHealthResult(
-                WorkerStatus.NOT_FOUND, f"the code server of the run does not answer ({type(error).__name__})"
-            )
-        if alive:
+        except DagsterUserCodeUnreachableError as error:
+            cause = error.__cause__
+            if isinstance(cause, grpc.Call) and cause.code() is grpc.StatusCode.UNAVAILABLE:
+                return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the code server of the run is gone")
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the process of the run is gone")
+        alive = deserialize_value(answer, CanCancelExecutionResult).can_cancel
+        return CheckRunHealthResult(WorkerStatus.RUNNING) if alive else _process_is_gone()
 
 
-def _health_of_own_process(run: DagsterRun) -> CheckRunHealthResult:
-    """The health of a run that no code server executes: one of a command line, if it says so."""
-    gone = is_gone(run.tags.get(PROCESS_TAG, ""))
-    if gone is None:
-        return CheckRunHealthResult(WorkerStatus.UNKNOWN, "no code server is recorded for this run")
-    if gone:
-        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the process of the run is gone")
-    return CheckRunHealthResult(WorkerStatus.RUNNING)
+def _process_is_gone() -> CheckRunHealthResult:
+    return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the process of the run is gone")

@@ -39,7 +39,8 @@ def sync_partitions(instance: dg.DagsterInstance, active: Sequence[str]) -> Part
     """
     present = instance.get_dynamic_partitions(LOCATION)
     wanted = set(active)
-    added = [key for key in active if key not in set(present)]
+    known = set(present)
+    added = [key for key in active if key not in known]
     if added:
         instance.add_dynamic_partitions(LOCATION, added)
     surplus = [key for key in present if key not in wanted]

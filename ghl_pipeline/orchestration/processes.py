@@ -5,6 +5,8 @@ import socket
 from pathlib import Path
 
 PROCESS_TAG = "ghl_pipeline/process"
+STARTED_BY_TAG = "ghl_pipeline/started_by"
+COMMAND_LINE = "command line"
 
 
 def this_process() -> str:

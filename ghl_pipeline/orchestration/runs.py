@@ -7,26 +7,16 @@ from dataclasses import dataclass
 
 import dagster as dg
 from dagster import DagsterInstance
-from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.instance.ref import InstanceRef
 
+from ghl_pipeline.database.connection import database_urls
 from ghl_pipeline.errors import Interrupted
 from ghl_pipeline.orchestration.partition_sync import IN_PROGRESS, PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
-from ghl_pipeline.orchestration.processes import PROCESS_TAG, is_gone, this_process
+from ghl_pipeline.orchestration.processes import COMMAND_LINE, PROCESS_TAG, STARTED_BY_TAG, is_gone, this_process
 from ghl_pipeline.partitions import LOCATION
 from ghl_pipeline.settings import Settings, project_root
 
 LOCATION_REPORT = "location_report"
-WHERE_THE_STORAGE_IS = frozenset(
-    {
-        "GHL_PIPELINE_HOME",
-        "GHL_PIPELINE_DATABASE_URL",
-        "GHL_PIPELINE_DATABASE_NAME",
-        "GHL_PIPELINE_DAGSTER_DATABASE_URL",
-    }
-)
-STARTED_BY_TAG = "ghl_pipeline/started_by"
-COMMAND_LINE = "command line"
 # The daemon cannot start a command line's run again; its person can.
 MAX_RETRIES_TAG = "dagster/max_retries"
 
@@ -47,10 +37,7 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
     Raises:
         ConfigurationError, DatabaseUnavailable: from the storage, with what to do.
     """
-    # Dagster builds the storage from its configuration alone, which leaves only the environment to tell it where.
-    os.environ.update(
-        {name: value for name, value in settings.as_environment().items() if name in WHERE_THE_STORAGE_IS}
-    )
+    urls = database_urls(settings)
     ref = InstanceRef.from_dir(
         str(settings.home),
         config_dir=str(project_root()),
@@ -62,8 +49,31 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
             }
         },
     )
-    with DagsterInstance.from_ref(ref) as instance:
+    # Dagster builds the storage from its configuration alone, which leaves only the environment to tell it where. Both
+    # addresses are given whole: what another setting, or `.env`, says of them must not matter.
+    where = {
+        "GHL_PIPELINE_DATABASE_URL": urls.app.render_as_string(hide_password=False),
+        "GHL_PIPELINE_DAGSTER_DATABASE_URL": urls.dagster.render_as_string(hide_password=False),
+    }
+    with _environment(where):
+        opened = DagsterInstance.from_ref(ref)
+    with opened as instance:
         yield instance
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables for a while, in place of those that differ in case only: settings take either."""
+    before = {name: value for name, value in os.environ.items() if name.upper() in variables}
+    for name in before:
+        del os.environ[name]
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def run_locations(
@@ -86,29 +96,18 @@ def run_locations(
     _close_killed_runs(instance)
     tags, chosen = _as_partitions(instance, locations)
     tags |= {STARTED_BY_TAG: COMMAND_LINE, PROCESS_TAG: this_process(), MAX_RETRIES_TAG: "0"}
-    run_config = {"ops": {op: {"config": {**config, **chosen}}}}
+    run_config = {
+        "ops": {op: {"config": {**config, **chosen}}},
+        # A failed run is told by its locations' texts; Dagster would print the whole event as well.
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+    }
     result = definitions.resolve_job_def(job).execute_in_process(
         run_config=run_config, instance=instance, tags=tags, raise_on_error=False
     )
     run = instance.get_run_by_id(result.run_id)
     if run and run.status is dg.DagsterRunStatus.CANCELED:
         raise Interrupted("Stopped. What was done is kept; run the same command again to go on from there.")
-    return RunSummary(result.run_id, result.success, _reports(result))
-
-
-@contextmanager
-def stopped_by_interrupt(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Marks a run that Ctrl-C stops at the command line as canceled.
-
-    Dagster takes an interrupt that nobody announced for a crash, and would have the daemon retry it. In other runs an
-    interrupt is either announced (the UI's Terminate) or a crash indeed, and nothing is done here.
-    """
-    try:
-        yield
-    except DagsterExecutionInterruptedError:
-        if context.run.tags.get(STARTED_BY_TAG) == COMMAND_LINE:
-            context.instance.report_run_canceling(context.run, "Stopped at the command line.")
-        raise
+    return RunSummary(result.run_id, result.success, _reports(instance, result.run_id))
 
 
 def _close_killed_runs(instance: DagsterInstance) -> None:
@@ -129,14 +128,13 @@ def _as_partitions(instance: DagsterInstance, locations: Sequence[str]) -> tuple
     return {}, {"locations": list(locations)}
 
 
-def _reports(result: dg.ExecuteInProcessResult) -> dict[str, Mapping[str, object]]:
+def _reports(instance: DagsterInstance, run_id: str) -> dict[str, Mapping[str, object]]:
+    """Each location's last report. From the history: the result of a failed run lacks what its op had logged."""
     reports: dict[str, Mapping[str, object]] = {}
-    for event in result.all_events:
-        if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
-            told: dg.AssetMaterialization | dg.AssetObservation = event.step_materialization_data.materialization
-        elif event.event_type is dg.DagsterEventType.ASSET_OBSERVATION:
-            told = event.asset_observation_data.asset_observation
-        else:
+    kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION}
+    for entry in instance.all_logs(run_id, of_type=kinds):
+        told = entry.asset_materialization or entry.asset_observation
+        if told is None:
             continue
         value = told.metadata.get(LOCATION_REPORT)
         if told.partition and isinstance(value, dg.JsonMetadataValue) and isinstance(value.data, dict):

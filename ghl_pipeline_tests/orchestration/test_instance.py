@@ -3,17 +3,21 @@
 Both classes build on interfaces that Dagster does not document; these tests are what an upgrade has to pass.
 """
 
+import logging
+import socket
 import subprocess
 import sys
+from typing import Any, cast
 
 import dagster as dg
 import pytest
 from dagster import DagsterInstance
-from dagster._core.launcher.base import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 from sqlalchemy import Engine, QueuePool
 
 from ghl_pipeline.definitions import build_defs
+from ghl_pipeline.orchestration import launcher
 from ghl_pipeline.orchestration.launcher import HealthCheckedRunLauncher
 from ghl_pipeline.orchestration.processes import PROCESS_TAG, is_gone, process_tag, this_process
 from ghl_pipeline.orchestration.storage import PooledPostgresStorage
@@ -46,25 +50,43 @@ def test_the_launcher_is_asked_for_the_health_of_runs(instance: DagsterInstance)
     assert instance.run_launcher.supports_check_run_worker_health
 
 
-def test_a_run_whose_code_server_is_gone_is_noticed(instance: DagsterInstance) -> None:
+def monitored(instance: DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRunStatus:
+    """The run's status after one look of Dagster's run monitoring."""
+    record = instance.get_run_record_by_id(run.run_id)
+    assert record is not None
+    monitor_started_run(instance, cast("Any", None), record, logging.getLogger("monitoring"))
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None
+    return found.status
+
+
+def test_a_run_whose_code_server_is_gone_is_failed(instance: DagsterInstance) -> None:
     run = started_run(instance, **{GRPC_INFO_TAG: '{"host": "127.0.0.1", "port": 9}'})
-    health = instance.run_launcher.check_run_worker_health(run)
-    assert health.status is WorkerStatus.NOT_FOUND
-    assert "does not answer" in str(health.msg)
+    assert monitored(instance, run) is dg.DagsterRunStatus.FAILURE
 
 
-def test_a_command_lines_run_is_healthy_while_its_process_lives(instance: DagsterInstance) -> None:
+def test_a_code_server_that_is_slow_to_answer_has_not_lost_its_run(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "ANSWER_WITHIN_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        run = started_run(instance, **{GRPC_INFO_TAG: f'{{"host": "127.0.0.1", "port": {port}}}'})
+        assert monitored(instance, run) is dg.DagsterRunStatus.STARTED
+
+
+def test_a_command_lines_run_lives_as_long_as_its_process(instance: DagsterInstance) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         run = started_run(instance, **{PROCESS_TAG: process_tag(child.pid)})
-        assert instance.run_launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
+        assert monitored(instance, run) is dg.DagsterRunStatus.STARTED
         child.kill()
         child.wait()
-    assert instance.run_launcher.check_run_worker_health(run).status is WorkerStatus.NOT_FOUND
+    assert monitored(instance, run) is dg.DagsterRunStatus.FAILURE
 
 
-def test_a_run_that_says_nothing_of_its_process_is_left_alone(instance: DagsterInstance) -> None:
-    run = started_run(instance)
-    assert instance.run_launcher.check_run_worker_health(run).status is WorkerStatus.UNKNOWN
+@pytest.mark.parametrize("tags", [{}, {PROCESS_TAG: "another-host/4711/1"}])
+def test_a_run_that_cannot_be_judged_is_left_alone(instance: DagsterInstance, tags: dict[str, str]) -> None:
+    assert monitored(instance, started_run(instance, **tags)) is dg.DagsterRunStatus.STARTED
 
 
 @pytest.mark.parametrize("process", ["", "nonsense", "another-host/1/1", "vm"])

@@ -51,7 +51,7 @@ def test_a_key_is_rotated_without_losing_a_token() -> None:
 def test_a_token_of_another_key_is_an_error_that_says_what_to_do(damaged: str | None) -> None:
     stored = cipher_with(new_key()).encrypt(TOKEN) if damaged is None else damaged
     for read in (cipher_with(new_key()).decrypt, cipher_with(new_key()).rotate):
-        with pytest.raises(TokenUnreadable, match=r"GHL_PIPELINE_TOKEN_KEYS.*clients import") as raised:
+        with pytest.raises(TokenUnreadable, match=r"GHL_PIPELINE_TOKEN_KEYS.*clients set-token") as raised:
             read(stored)
         assert raised.value.exit_code == ConfigurationError.exit_code
         assert not stored or stored not in str(raised.value)
