@@ -1,0 +1,76 @@
+"""The `ghl-pipeline` command: its subcommands, and what happens with their errors.
+
+Exit codes: 0 done; 1 done in part (some locations or leads failed, each is named); 2 the command's words or input
+cannot be used; 3 a setting is missing or wrong; 4 the database cannot be used; 5 somebody else holds all locations
+asked for; 70 a bug; 130 stopped by Ctrl-C, with the resume point kept.
+"""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+from sqlalchemy.exc import OperationalError
+
+from ghl_pipeline.cli import backfill, clients, demo, dev, hydrate_now, sandbox, status
+from ghl_pipeline.cli import database as database_commands
+from ghl_pipeline.cli.output import err, print_problems, tolerate_any_terminal
+from ghl_pipeline.database.connection import failure_reason
+from ghl_pipeline.errors import DatabaseUnavailable, PipelineError
+from ghl_pipeline.privacy import redaction
+
+log = logging.getLogger(__name__)
+
+BUG = 70
+
+app = typer.Typer(
+    name="ghl-pipeline",
+    help="Repairs the leads of an agency's clients from their GoHighLevel contacts, and keeps them repaired.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("dev")(dev.dev)
+app.command("backfill")(backfill.backfill)
+app.command("sync-lead")(hydrate_now.sync_lead_command)
+app.command("sync-all")(hydrate_now.sync_all_command)
+app.command("status")(status.status)
+app.command("sandbox")(sandbox.sandbox)
+app.add_typer(clients.app, name="clients")
+app.add_typer(database_commands.app, name="db")
+
+
+@app.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what happens underneath, on stderr.")] = False,
+) -> None:
+    """Options of every command."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    if not verbose:
+        # Dagster sets the level of its own loggers; its event lines are for the UI.
+        for name in ("dagster", "dagster.redacted_errors"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def main() -> None:
+    """Entry point. Turns every expected error into one line on stderr and its exit code."""
+    redaction.install()
+    tolerate_any_terminal()
+    try:
+        app()
+    except PipelineError as error:
+        print_problems([redaction.safe_error_text(error)])
+        sys.exit(error.exit_code)
+    except OperationalError as error:  # in the middle of the work: at its beginning it would be a PipelineError
+        reason = failure_reason(error)
+        print_problems([f"The database failed: {reason}. What was done is kept; run the same command to go on."])
+        sys.exit(DatabaseUnavailable.exit_code)
+    except Exception as error:  # its text may quote a person's value: only type and stack go out
+        log.critical("a bug in ghl-pipeline", exc_info=error)
+        err.print("This is a bug. Please report the lines above; they hold no value of a person.")
+        sys.exit(BUG)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""`ghl-pipeline clients`: who the agency's clients are and which location and token each has."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from ghl_pipeline.cli.output import out, print_json, print_table
+from ghl_pipeline.cli.session import database
+from ghl_pipeline.errors import InvalidInput
+from ghl_pipeline.locations import clients as registry
+from ghl_pipeline.locations.csv_import import import_clients
+from ghl_pipeline.privacy.tokens import TokenCipher
+from ghl_pipeline.settings import load_settings
+
+app = typer.Typer(help="Add, list, import and deactivate clients.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Which = Annotated[str, typer.Argument(help="The client's name, id or location id.")]
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Option(help="The client's name, unique in any case.")],
+    location: Annotated[str, typer.Option(help="Its GHL location (sub-account) id.")],
+    region: Annotated[str, typer.Option(help="Country of its local phone numbers, ISO alpha-2.")] = "US",
+    time_zone: Annotated[str, typer.Option(help="IANA name.")] = "UTC",
+    json: Json = False,
+) -> None:
+    """Add a client. Its private integration token is asked for, or read from stdin when that is no terminal."""
+    settings = load_settings()
+    token = _read_token()
+    with database(settings) as engine, engine.begin() as connection:
+        cipher = TokenCipher.from_settings(settings)
+        client = registry.add_client(
+            connection, cipher, name=name, location_id=location, token=token, default_region=region, time_zone=time_zone
+        )
+    if json:
+        print_json(_document(client))
+    else:
+        out.print(f"Added client {client.id} with location {client.location_id}. Next: ghl-pipeline backfill --dry-run")
+
+
+@app.command("list")
+def list_clients(
+    json: Json = False,
+) -> None:
+    """List all clients. Tokens are never shown."""
+    with database(load_settings()) as engine, engine.connect() as connection:
+        found = registry.list_clients(connection)
+    if json:
+        print_json({"clients": [_document(client) for client in found]})
+        return
+    rows = [
+        [c.id, c.name, c.location_id, c.default_region, c.time_zone, c.active, "stored" if c.has_token else "missing"]
+        for c in found
+    ]
+    print_table("Clients", ["id", "name", "location", "region", "time zone", "active", "token"], rows)
+
+
+@app.command("import")
+def import_csv(
+    file: Annotated[Path, typer.Argument(help="CSV: name, location_id, token[, default_region, time_zone, active].")],
+    json: Json = False,
+) -> None:
+    """Add and update clients from a CSV file: all of its rows, or none with every bad line named."""
+    settings = load_settings()
+    with database(settings) as engine:
+        report = import_clients(engine, TokenCipher.from_settings(settings), file)
+    if json:
+        print_json({"added": report.added, "updated": report.updated, "unchanged": report.unchanged})
+    else:
+        out.print(f"{report.added} clients added, {report.updated} updated, {report.unchanged} unchanged")
+
+
+@app.command()
+def deactivate(which: Which, json: Json = False) -> None:
+    """Stop all work for a client. Its leads and its token stay; its partition goes when nothing works on it."""
+    with database(load_settings()) as engine, engine.begin() as connection:
+        client = registry.deactivate_client(connection, which)
+    if json:
+        print_json(_document(client))
+    else:
+        out.print(f"Client {client.id} is deactivated. To resume: ghl-pipeline clients reactivate {client.location_id}")
+
+
+@app.command()
+def reactivate(which: Which, json: Json = False) -> None:
+    """Take up the work for a deactivated client again."""
+    with database(load_settings()) as engine, engine.begin() as connection:
+        client = registry.reactivate_client(connection, which)
+    if json:
+        print_json(_document(client))
+    else:
+        out.print(f"Client {client.id} is active.")
+
+
+@app.command("set-token")
+def set_token(which: Which, json: Json = False) -> None:
+    """Store a new private integration token; asked for, or read from stdin when that is no terminal."""
+    settings = load_settings()
+    token = _read_token()
+    with database(settings) as engine, engine.begin() as connection:
+        client = registry.set_token(connection, TokenCipher.from_settings(settings), which, token)
+    if json:
+        print_json(_document(client))
+    else:
+        out.print(f"Stored a new token for client {client.id}.")
+
+
+def _read_token() -> SecretStr:
+    """Never an option or an argument: those stand in the shell's history and in the process list."""
+    if sys.stdin.isatty():
+        token = typer.prompt("Private integration token (pit-...)", hide_input=True, err=True)
+    else:
+        token = sys.stdin.readline()
+    if not token.strip():
+        raise InvalidInput("No token was given. Type it at the prompt, or pipe it in: ... < token.txt")
+    return SecretStr(token.strip())
+
+
+def _document(client: registry.Client) -> dict[str, object]:
+    return {
+        "id": client.id,
+        "name": client.name,
+        "location": client.location_id,
+        "default_region": client.default_region,
+        "time_zone": client.time_zone,
+        "active": client.active,
+        "has_token": client.has_token,
+        "deactivated_at": client.deactivated_at,
+    }

@@ -1,0 +1,97 @@
+"""The demo's own databases and sandbox, apart from anything real.
+
+A demo and the UI that shows it share two databases (`<name>_demo` and Dagster's beside it) and a sandbox made from the
+same seed. What was made is noted in a file, so that `dev` can serve the sandbox that fits the data.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from pydantic import SecretStr
+from sqlalchemy import URL
+
+from ghl_pipeline.cli.sample_data import load_sample_agency
+from ghl_pipeline.database.connection import (
+    DatabaseUrls,
+    create_engine,
+    database_urls,
+    drop_databases,
+    ensure_databases,
+)
+from ghl_pipeline.database.migrate import upgrade
+from ghl_pipeline.privacy.tokens import TokenCipher
+from ghl_pipeline.sandbox.agency import sample_agency
+from ghl_pipeline.settings import Settings
+
+
+class SampleSize(msgspec.Struct, frozen=True):
+    """Which sample agency: locations, leads in each, and the seed of its people."""
+
+    locations: int
+    leads: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class DemoProfile:
+    """Settings that point at the demo's databases; everything else as the person set it."""
+
+    settings: Settings
+    urls: DatabaseUrls
+
+    @property
+    def note(self) -> Path:
+        """The file that says which sample agency the databases hold."""
+        return self.settings.home / "demo.json"
+
+    def size(self) -> SampleSize | None:
+        """The sample agency that was made; None when there is none."""
+        try:
+            return msgspec.json.decode(self.note.read_bytes(), type=SampleSize)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def with_sandbox(self, url: str) -> Settings:
+        """The profile's settings with the sandbox as the GHL API."""
+        return self.settings.model_copy(update={"api_url": url})
+
+
+def demo_profile(settings: Settings) -> DemoProfile:
+    """The demo beside whatever the settings name: the same server, databases of its own.
+
+    Raises:
+        ConfigurationError, DatabaseUnavailable: the server cannot be used.
+    """
+    real = database_urls(settings)
+    app = real.app.set(database=f"{real.app.database}_demo")
+    # Always spelled out: a variable that is only left out would be read from the environment or `.env` by the next
+    # process, and that one names the real history.
+    changes: dict[str, object] = {"dagster_database_url": _secret(app.set(database=f"{app.database}_dagster"))}
+    changes |= {"database_name": app.database} if settings.uses_embedded_database else {"database_url": _secret(app)}
+    demo = settings.model_copy(update=changes)
+    return DemoProfile(demo, database_urls(demo))
+
+
+def _secret(url: URL) -> SecretStr:
+    return SecretStr(url.render_as_string(hide_password=False))
+
+
+def make_sample(profile: DemoProfile, size: SampleSize) -> None:
+    """Makes the demo's databases anew and fills them with the sample agency.
+
+    Raises:
+        DatabaseUnavailable: the databases cannot be made.
+    """
+    profile.note.unlink(missing_ok=True)
+    drop_databases(profile.urls)
+    ensure_databases(profile.urls)
+    engine = create_engine(profile.urls.app)
+    try:
+        upgrade(engine)
+        agency = sample_agency(locations=size.locations, leads=size.leads, seed=size.seed)
+        with engine.begin() as connection:
+            load_sample_agency(connection, TokenCipher.from_settings(profile.settings), agency)
+    finally:
+        engine.dispose()
+    profile.note.write_bytes(msgspec.json.encode(size))

@@ -1,0 +1,49 @@
+"""`ghl-pipeline status`: every location's leads, and how the last work on it ended."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from ghl_pipeline.cli.demo_profile import demo_profile
+from ghl_pipeline.cli.output import out, print_json, print_table
+from ghl_pipeline.cli.session import database
+from ghl_pipeline.operations.status_report import LocationStatus, read_status
+from ghl_pipeline.settings import load_settings
+
+
+def status(
+    demo: Annotated[bool, typer.Option("--demo", help="Of the demo's database instead.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Show how the leads of every client stand."""
+    settings = load_settings()
+    if demo:
+        settings = demo_profile(settings).settings
+    with database(settings) as engine:
+        locations = read_status(engine)
+    if json:
+        print_json({"locations": [asdict(location) for location in locations]})
+        return
+    if not locations:
+        out.print("There is no client yet. Add one with: ghl-pipeline clients add, or look at a demo: make demo")
+        return
+    columns = ["location", "leads", "linked", "no phone", "no name", "last run", "success UTC"]
+    print_table("Locations", columns, [_row(location) for location in locations])
+    for location in locations:
+        if location.error:
+            out.print(location.error, style="red", soft_wrap=True, markup=False)
+
+
+def _row(location: LocationStatus) -> list[object]:
+    state = location.last_state or "never"
+    success = f"{location.last_success:%m-%d %H:%M}" if location.last_success else "never"
+    return [
+        location.location,
+        location.leads,
+        location.linked,
+        location.without_phone,
+        location.without_name,
+        state if location.active else f"{state} (inactive)",
+        success,
+    ]

@@ -1,0 +1,1 @@
+"""What an operator reads and does: the status of every location."""

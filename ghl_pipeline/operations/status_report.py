@@ -1,0 +1,69 @@
+"""How the clients' leads stand, and how the last work on each location ended. Counts only."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, text
+
+from ghl_pipeline.database.blank import blank_sql
+from ghl_pipeline.errors import LocationBusy
+
+
+@dataclass(frozen=True, slots=True)
+class LocationStatus:
+    """One client's location.
+
+    Counts are leads: all, linked to a contact, without a phone, without a name (first or last). `last_state` is how the
+    latest attempt ended (None: never tried); `last_success` when one last succeeded; `error` what the latest one said.
+    An attempt that found the location busy, and a dry run that succeeded, say nothing of the leads and are left out.
+    """
+
+    location: str
+    client: str
+    active: bool
+    leads: int
+    linked: int
+    without_phone: int
+    without_name: int
+    last_state: str | None
+    last_success: datetime | None
+    error: str | None
+
+
+def read_status(engine: Engine) -> list[LocationStatus]:
+    """The status of every client's location, in the order in which the clients were added."""
+    told = f"""
+        FROM location_attempts
+        WHERE capability = 'hydration' AND location_id = client.location_id
+          AND error_class IS DISTINCT FROM '{LocationBusy.__name__}'
+          AND NOT (state = 'succeeded' AND report @> '{{"dry_run": true}}')
+    """
+    query = text(f"""
+        SELECT client.location_id, client.name, client.active, coalesce(counts.leads, 0) AS leads,
+               coalesce(counts.linked, 0) AS linked, coalesce(counts.without_phone, 0) AS without_phone,
+               coalesce(counts.without_name, 0) AS without_name, latest.state, latest.error_text, success.ended_at
+        FROM clients AS client
+        LEFT JOIN (
+            SELECT client_id, count(*) AS leads,
+                   count(*) FILTER (WHERE NOT {blank_sql("ghl_contact_id")}) AS linked,
+                   count(*) FILTER (WHERE {blank_sql("phone")}) AS without_phone,
+                   count(*) FILTER (WHERE {blank_sql("first_name")} OR {blank_sql("last_name")}) AS without_name
+            FROM leads GROUP BY client_id
+        ) AS counts ON counts.client_id = client.id
+        LEFT JOIN LATERAL (
+            SELECT state, error_text {told} ORDER BY id DESC LIMIT 1
+        ) AS latest ON true
+        LEFT JOIN LATERAL (
+            SELECT ended_at {told} AND state = 'succeeded' ORDER BY id DESC LIMIT 1
+        ) AS success ON true
+        ORDER BY client.id
+    """)  # noqa: S608 - the conditions are the ones above and the rule for blank
+    with engine.connect() as connection:
+        rows = connection.execute(query).all()
+    return [
+        LocationStatus(
+            row.location_id, row.name, row.active, int(row.leads), int(row.linked), int(row.without_phone),
+            int(row.without_name), row.state, row.ended_at, row.error_text,
+        )
+        for row in rows
+    ]  # fmt: skip
