@@ -66,6 +66,10 @@ format: setup ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+.PHONY: docs
+docs: setup ## Write docs/reference/ anew from the code
+	@$(BIN)/python -m ghl_pipeline_tests.docs.reference
+
 .PHONY: clean
 clean: ## Stop the embedded database and remove what running the project wrote
 	@if [ -x $(BIN)/ghl-pipeline ]; then $(BIN)/ghl-pipeline db remove --yes; fi
