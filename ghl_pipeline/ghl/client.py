@@ -6,10 +6,9 @@ There is deliberately no method that creates or changes a contact here.
 import asyncio
 import math
 import ssl
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -59,11 +58,10 @@ LONGEST_RETRY_AFTER = 86_400.0
 
 @dataclass(slots=True)
 class Usage:
-    """What a client has spent: requests sent (each attempt counts), by route and status, and seconds on the limit."""
+    """What a client has spent: requests sent (each attempt counts), and seconds waited on the limit."""
 
     calls: int = 0
     waited_seconds: float = 0.0
-    by_answer: Counter[tuple[str, int]] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +184,6 @@ class LocationClient:
             return GhlTimeout(self._facts(request))
         except httpx.HTTPError:
             return GhlUnreachable(self._facts(request))
-        self.usage.by_answer[request.route, response.status_code] += 1
         return response
 
     async def _refusal(self, request: _Request, response: httpx.Response) -> GhlError:

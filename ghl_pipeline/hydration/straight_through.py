@@ -12,13 +12,14 @@ from ghl_pipeline.ghl.client import LocationClient
 from ghl_pipeline.ghl.errors import GhlError
 from ghl_pipeline.hydration import work_list as lists
 from ghl_pipeline.hydration.blocking import in_thread
+from ghl_pipeline.hydration.claims import Claims
 from ghl_pipeline.hydration.learning import save_group_size
 from ghl_pipeline.hydration.location_report import LocationReport, Spent
 from ghl_pipeline.hydration.location_work import LookupsFailed
 from ghl_pipeline.hydration.lookup import ContactLookup, GroupSize
 from ghl_pipeline.hydration.outcomes import Counts, LeadField, Outcome
 from ghl_pipeline.hydration.resolve import LeadKey, resolve_page
-from ghl_pipeline.hydration.write_back import Claims, Written, write_back
+from ghl_pipeline.hydration.write_back import Written, write_back
 from ghl_pipeline.locations.clients import LocationAccess
 
 

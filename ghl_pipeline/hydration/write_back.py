@@ -6,13 +6,13 @@ run. The reasons for each guard are in the tests of this module.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError
 
-from ghl_pipeline.database.blank import is_blank
+from ghl_pipeline.hydration.claims import Claims
 from ghl_pipeline.hydration.matching import normal_address
 from ghl_pipeline.hydration.merge import ContactFields, LeadRow, Merged, merge
 from ghl_pipeline.hydration.outcomes import LeadField, Outcome
@@ -58,7 +58,7 @@ def write_back(
     default_region: str,
     resolutions: Sequence[Resolution],
     *,
-    claims: "Claims | None" = None,
+    claims: Claims | None = None,
 ) -> list[Written]:
     """Writes resolutions that are on no work list; one entry each, in their order.
 
@@ -150,7 +150,7 @@ def _decide(
     client_id: int,
     default_region: str,
     page: Sequence[Resolution],
-    preview: "Claims | None",
+    preview: Claims | None,
 ) -> tuple[list[Written], list[Merged]]:
     """Merges the page into its leads as they are now, locked unless it is a preview.
 
@@ -195,57 +195,6 @@ def _changed_meanwhile(lead: LeadRow, asked: Resolution) -> bool:
     address_then = normal_address(asked.asked_email)
     other_address = address_then is not None and normal_address(lead.email) != address_then
     return lead.contact_id != asked.key.contact_id or other_address
-
-
-class Claims:
-    """Which contacts and addresses of the client are taken, in the database and by leads decided before.
-
-    A contact belongs to one lead and an address to one lead; without this a single clash would undo the whole page.
-    """
-
-    def __init__(self) -> None:
-        self._contacts: dict[str, int] = {}
-        self._emails: dict[str | None, int] = {}
-
-    def read(self, connection: Connection, client_id: int, page: Sequence[Resolution]) -> None:
-        """Adds who in the database has the page's contacts and addresses."""
-        contacts = [r.contact for r in page if r.contact]
-        by_contact = text("""
-            SELECT ghl_contact_id, id FROM leads
-            WHERE client_id = :client_id AND ghl_contact_id <> ''
-              AND ghl_contact_id = ANY(CAST(:contact_ids AS text[]))
-        """)
-        # Compared as the unique index compares: the database's idea of lower case, not Python's.
-        by_address = text("""
-            SELECT email, id FROM leads
-            WHERE client_id = :client_id AND btrim(email) <> ''
-              AND lower(btrim(email)) = ANY(ARRAY(SELECT lower(asked) FROM unnest(CAST(:emails AS text[])) AS asked))
-        """)
-        values = {
-            "client_id": client_id,
-            "contact_ids": [c.contact_id for c in contacts],
-            "emails": sorted({c.email.strip() for c in contacts if c.email}),
-        }
-        self._contacts |= {str(r.ghl_contact_id): int(r.id) for r in connection.execute(by_contact, values)}
-        self._emails |= {normal_address(r.email): int(r.id) for r in connection.execute(by_address, values)}
-
-    def may_link(self, lead: LeadRow, contact_id: str) -> bool:
-        """Whether no other lead has the contact."""
-        return self._contacts.get(contact_id, lead.id) == lead.id
-
-    def without_taken_email(self, lead: LeadRow, contact: ContactFields) -> ContactFields:
-        """The contact's fields, without its address when another lead has that."""
-        address = normal_address(contact.email)
-        if not is_blank(lead.email) or address is None or self._emails.get(address, lead.id) == lead.id:
-            return contact
-        return replace(contact, email=None)
-
-    def take(self, merged: Merged) -> None:
-        """Counts what the lead got as taken."""
-        if merged.lead.contact_id:
-            self._contacts[merged.lead.contact_id] = merged.lead.id
-        if LeadField.EMAIL in merged.filled and merged.lead.email:
-            self._emails[normal_address(merged.lead.email)] = merged.lead.id
 
 
 def _read_leads(connection: Connection, client_id: int, lead_ids: Sequence[int], *, lock: bool) -> dict[int, LeadRow]:

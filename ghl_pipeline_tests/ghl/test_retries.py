@@ -118,7 +118,7 @@ async def test_a_lost_search_context_is_given_time_to_come_back(
     started = time.monotonic()
     await client.search_contacts(EVERYBODY)
     assert time.monotonic() - started >= 2
-    assert client.usage.by_answer == {("/contacts/search", 400): 1, ("/contacts/search", 200): 1}
+    assert client.usage.calls == 2
 
 
 async def test_a_server_that_is_not_there_is_unreachable(location: Location, connect: Connector) -> None:
@@ -303,7 +303,7 @@ async def test_a_storm_that_ends_is_waited_out_and_the_throttle_is_told(
     throttle = Unlimited()
     client = await connect(location, throttle)
     await client.search_contacts(EVERYBODY)
-    assert client.usage.by_answer == {("/contacts/search", 429): 3, ("/contacts/search", 200): 1}
+    assert client.usage.calls == 4
     assert len(throttle.refusals) == 3
     for pause in throttle.refusals:
         assert (pause is None) is (least is None)

@@ -95,7 +95,9 @@ def test_a_killed_backfill_resumes_without_asking_twice(
     run_to_the_end()
     assert lead_rows(engine) == uninterrupted
     lookups = sandbox.stats(location.id)["lookups"]
-    assert lookups["email"]["repeated"] + lookups["id"]["repeated"] <= PAGE
+    # A lead whose link is dead is asked for by both, so each is bounded by the page in flight.
+    assert lookups["email"]["repeated"] <= PAGE
+    assert lookups["id"]["repeated"] <= PAGE
     # The killed run is not left as running for ever: it would keep a place in the queue.
     assert instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])) == 0
 
@@ -149,4 +151,6 @@ def test_ctrl_c_stops_cleanly_and_keeps_the_resume_point(
     sandbox.faults()
     run_to_the_end()
     lookups = sandbox.stats(location.id)["lookups"]
-    assert lookups["email"]["repeated"] + lookups["id"]["repeated"] <= PAGE
+    # A lead whose link is dead is asked for by both, so each is bounded by the page in flight.
+    assert lookups["email"]["repeated"] <= PAGE
+    assert lookups["id"]["repeated"] <= PAGE

@@ -12,11 +12,12 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import IntegrityError
 
 from ghl_pipeline.database.leads import NewLead, upsert_lead
+from ghl_pipeline.hydration.claims import Claims
 from ghl_pipeline.hydration.merge import ContactFields
 from ghl_pipeline.hydration.outcomes import LeadField, Outcome
 from ghl_pipeline.hydration.resolve import LeadKey, Resolution
 from ghl_pipeline.hydration.work_list import Scope, open_list, store_resolutions
-from ghl_pipeline.hydration.write_back import Claims, Written, record_failures, write_back, write_back_page
+from ghl_pipeline.hydration.write_back import Written, record_failures, write_back, write_back_page
 from ghl_pipeline_tests.hydration.conftest import Agency, Place
 
 CONTACT = ContactFields("contact0000000000001", "ada@example.com", "+1 305-555-0123", "Ada", "Byron", "Engines")

@@ -68,11 +68,16 @@ def command(*words: str, expect: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+def everything_it_knows(access: LocationAccess) -> str:
+    return f"{EMAIL.format(1)} Quorvath Brindlemoth 305-555-0187 {access.token.get_secret_value()}"
+
+
 class Leaky:
     """A client opener with a bug whose text quotes everything it can lay its hands on."""
 
     def __call__(self, access: LocationAccess) -> AbstractAsyncContextManager[LocationClient]:
-        raise ValueError(f"{EMAIL.format(1)} Quorvath Brindlemoth 305-555-0187 {access.token.get_secret_value()}")
+        # Made elsewhere: the logged stack quotes this line of code, as it may.
+        raise ValueError(everything_it_knows(access))
 
 
 def buggy(engine: Engine, project: Settings) -> Hydration:
@@ -111,7 +116,7 @@ def test_nobody_is_found_outside_the_leads(
         printed.append(safe_error_text(bug.value))
     sandbox.faults(location_id, garbage_rate=1.0)
     printed.append(command("backfill", expect=1))
-    sandbox.faults(location_id, error_rate=0.5, seed=3, drop_rate=0.2)
+    sandbox.faults(location_id, error_rate=0.7, seed=3, drop_rate=0.3)
     printed.append(command("backfill", "--dry-run", expect=1))
     sandbox.faults(location_id, token_revoked=True)
     printed.append(command("backfill", expect=1))
