@@ -1,7 +1,7 @@
 """What the three steps report of a location: counts by reason, outcome and field, calls, waits; no person's value."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import msgspec
 
@@ -93,7 +93,14 @@ class LocationReport:
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> "LocationReport":
         """From what `as_dict` gave, as the history keeps it. Raises msgspec.ValidationError for anything else."""
-        return msgspec.convert(values, cls)
+        told = msgspec.convert(values, cls)
+        # The history sorts names; people read them in the order of the enums.
+        order = Counts()
+        return replace(
+            told,
+            outcomes=order.outcome_counts() | dict(told.outcomes),
+            fields=order.field_counts() | dict(told.fields),
+        )
 
 
 def eligible_report(work_list: WorkList, reasons: Mapping[Reason, int]) -> Report:

@@ -28,6 +28,7 @@ PREAMBLE = """
 import os, signal, sys
 from pathlib import Path
 from ghl_pipeline.database.embedded import EmbeddedPostgres
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` lets its children ignore it
 server = EmbeddedPostgres(Path(sys.argv[1]), durable=False)
 def say(word): print(word, flush=True)
 """
