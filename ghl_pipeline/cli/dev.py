@@ -73,7 +73,8 @@ def _start_demo(settings: Settings, stack: ExitStack) -> Settings:
         make_sample(profile, size)
     sandbox = stack.enter_context(start_sandbox_process(locations=size.locations, leads=size.leads, seed=size.seed))
     err.print(
-        f"Serving the demo: {size.locations} locations with {size.leads:,} leads each, GHL played by {sandbox.url}"
+        f"Serving the demo: {size.locations} locations with {size.leads:,} leads each, GHL played by {sandbox.url}",
+        soft_wrap=True,
     )
     return profile.with_sandbox(sandbox.url).model_copy(update={"automation": True})
 

@@ -15,5 +15,8 @@ def sandbox(
     seed: Annotated[int, typer.Option(help="The same seed gives the same people.")] = 7,
 ) -> None:
     """Serve a local GHL with a sample agency until Ctrl-C; the first line on stdout is its URL."""
-    err.print("Point GHL_API_URL at the URL below. Statistics: GET /_sandbox/stats; faults: POST /_sandbox/faults.")
+    err.print(
+        "Point GHL_API_URL at the URL below. Statistics: GET /_sandbox/stats; faults: POST /_sandbox/faults.",
+        soft_wrap=True,
+    )
     serve_sample_agency(port, locations=locations, leads=leads, seed=seed)

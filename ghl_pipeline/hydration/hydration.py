@@ -119,7 +119,7 @@ class Hydration:
 
     @staticmethod
     def _is_done(history: History, location_id: str, options: Options) -> bool:
-        if options.dry_run or options.fresh or Step.HYDRATED_LEADS not in options.steps:
+        if options.dry_run or Step.HYDRATED_LEADS not in options.steps:
             return False
         last = history.last_done(Step.HYDRATED_LEADS, location_id)
         return last is not None and last.get("attempt") == history.attempt

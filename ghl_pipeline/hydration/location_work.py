@@ -123,6 +123,9 @@ class LocationWork:
         """The list to work on. Built or topped up when `eligible_leads` is among the steps, else taken as it is."""
 
         def build() -> WorkList | None:
+            # The automatic retry of a killed run carries its config; what it began afresh it goes on with.
+            last = self._history.last_done(Step.ELIGIBLE_LEADS, self._location)
+            begun = last is not None and last.get("attempt") == self._history.attempt
             with self._engine.begin() as connection:
                 if Step.ELIGIBLE_LEADS not in self._options.steps:
                     return lists.current_list(connection, self._access.client_id)
@@ -130,7 +133,7 @@ class LocationWork:
                     connection,
                     self._access.client_id,
                     self._options.scope,
-                    fresh=self._options.fresh,
+                    fresh=self._options.fresh and not begun,
                     max_leads=self._options.max_leads,
                 )
                 reasons = lists.reason_counts(connection, work_list)

@@ -525,6 +525,7 @@ async def test_a_fresh_run_starts_over(agency: Agency) -> None:
     with pytest.raises(BaseExceptionGroup):
         await agency.backfill(place, history=history, page_size=5)
     history.before_progress = None
+    history.attempt = "another run"
     await agency.backfill(place, history=history, page_size=5, fresh=True)
     assert agency.sandbox.stats(place.id)["lookups"]["email"]["repeated"] == 10
 
@@ -714,3 +715,25 @@ async def test_lists_that_nobody_takes_up_again_do_not_keep_people(agency: Agenc
     await agency.backfill(working)
     assert agency.count("resolved_contacts") == 0
     assert agency.count("work_lists") == 1
+
+
+async def test_the_retry_of_a_killed_fresh_run_goes_on_instead_of_starting_afresh_again(agency: Agency) -> None:
+    place = agency.place()
+    agency.leads(place, [{"email": f"p{number}@example.com"} for number in range(6)])
+    history = RememberedHistory()
+
+    def kill(_asset: str, report: Report) -> None:
+        if report.values.get("position") == 4:
+            raise Killed
+
+    history.before_progress = kill
+    with pytest.raises((Killed, BaseExceptionGroup)):
+        await agency.backfill(place, history=history, fresh=True, page_size=2)
+    history.before_progress = None
+    before = agency.requests(place)
+    await agency.backfill(place, history=history, fresh=True, page_size=2)
+    # The page in flight and the one that was left.
+    assert agency.requests(place) - before == 2
+    again = RememberedHistory(attempt="another", events=history.events)
+    await agency.backfill(place, history=again, fresh=True, page_size=2)
+    assert agency.requests(place) - before == 2 + 3
