@@ -72,8 +72,11 @@ docs: setup ## Write docs/reference/ anew from the code
 
 .PHONY: clean
 clean: ## Stop the embedded database and remove what running the project wrote
-	@if [ -x $(BIN)/ghl-pipeline ]; then $(BIN)/ghl-pipeline db remove --yes; fi
-	@rm -rf .ghl_pipeline .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@if [ -x $(BIN)/ghl-pipeline ]; then \
+		if [ -d .ghl_pipeline/tests ]; then GHL_PIPELINE_HOME=.ghl_pipeline/tests $(BIN)/ghl-pipeline db remove --yes; fi; \
+		$(BIN)/ghl-pipeline db remove --yes; \
+	fi
+	@rm -rf .ghl_pipeline .logs_queue logs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .PHONY: distclean
 distclean: clean ## Remove the installed tools too
