@@ -94,4 +94,6 @@ def make_sample(profile: DemoProfile, size: SampleSize) -> None:
             load_sample_agency(connection, TokenCipher.from_settings(profile.settings), agency)
     finally:
         engine.dispose()
+    # With a database of somebody's own nothing has made the home folder yet.
+    profile.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     profile.note.write_bytes(msgspec.json.encode(size))

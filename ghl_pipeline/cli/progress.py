@@ -9,8 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from ghl_pipeline.cli.output import err
-from ghl_pipeline.hydration.progress import read_progress
-from ghl_pipeline.operations.attempts import latest_attempt, locations_ended
+from ghl_pipeline.hydration.progress import latest_attempt, locations_ended, read_progress
 
 LOOK_EVERY_SECONDS = 0.3
 

@@ -40,3 +40,21 @@ def failures_of_run(engine: Engine, run_id: str) -> list[FailedLocation]:
     with engine.connect() as connection:
         rows = connection.execute(query, {"run_id": run_id, "capability": CAPABILITY}).all()
     return [FailedLocation(row.location_id, row.error_class, row.error_text, row.permanent) for row in rows]
+
+
+def latest_attempt(engine: Engine) -> int:
+    """The id of the newest attempt at any location; 0 when there is none."""
+    with engine.connect() as connection:
+        return int(connection.execute(text("SELECT coalesce(max(id), 0) FROM location_attempts")).scalar_one())
+
+
+def locations_ended(engine: Engine, location_ids: Sequence[str], *, after: int) -> int:
+    """How many of the locations have an attempt that began after the one with id `after` and has ended, however."""
+    query = text("""
+        SELECT count(DISTINCT location_id) FROM location_attempts
+        WHERE capability = :capability AND location_id = ANY(CAST(:location_ids AS text[])) AND id > :after
+          AND ended_at IS NOT NULL
+    """)
+    values = {"location_ids": list(location_ids), "after": after, "capability": CAPABILITY}
+    with engine.connect() as connection:
+        return int(connection.execute(query, values).scalar_one())

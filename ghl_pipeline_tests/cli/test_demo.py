@@ -27,8 +27,9 @@ def _dropped(project: Settings, administration: Connection, database_url: URL) -
 
 @pytest.mark.usefixtures("_dropped")
 def test_a_demo_is_one_document_with_what_was_repaired_and_can_be_run_again_with_other_sizes(
-    cli: Cli, database_url: URL
+    cli: Cli, project: Settings, database_url: URL
 ) -> None:
+    project.home.rmdir()  # a first use beside a database of one's own: nothing has made the folder yet
     for locations, leads, seed in ((2, 400, 7), (1, 60, 8)):
         ended = cli("demo", "--locations", locations, "--leads", leads, "--seed", seed, "--json")
         assert (ended.code, ended.err) == (0, "")

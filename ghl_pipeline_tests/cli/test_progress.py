@@ -7,7 +7,7 @@ from rich.console import Console
 from sqlalchemy import Engine, text
 
 from ghl_pipeline.cli import progress
-from ghl_pipeline.operations.attempts import latest_attempt, locations_ended
+from ghl_pipeline.hydration.progress import latest_attempt, locations_ended
 from ghl_pipeline_tests.cli.conftest import AddClient, Cli
 
 HERE, THERE, ELSEWHERE = "HereHereHereHereHere", "ThereThereThereThere", "ElsewhereElsewhereEls"
