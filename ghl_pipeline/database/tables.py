@@ -23,6 +23,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    Uuid,
     func,
     text,
 )
@@ -119,6 +120,15 @@ work_lists = Table(
     Column("written", Integer, nullable=False, server_default="0"),
     _now_column("built_at"),
     Column("finished_at", DateTime(timezone=True)),
+    Column(
+        "position",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="every lead up to here has its answer stored; where a resumed run goes on",
+    ),
+    Column("unlimited", Boolean, nullable=False, server_default=text("false")),
+    Column("plan", JSONB, comment="hydration.plan.Plan; null until planned"),
     CheckConstraint("scope IN ('all', 'never_looked_up')", name="scope_is_known"),
     comment="One pass over the eligible leads of a client; at most one is open per client",
 )
@@ -142,6 +152,13 @@ work_items = Table(
     Column("reasons", SmallInteger, nullable=False, comment="bits of hydration.outcomes.Reason"),
     Column("outcome", Text, comment="null until written back"),
     Column("filled", SmallInteger, nullable=False, server_default="0", comment="bits of hydration.outcomes.LeadField"),
+    Column(
+        "is_current",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="looked up before, as it is: only a contact that changed since can matter",
+    ),
     comment="The leads of a work list in the order of work",
 )
 Index("uq_work_items_lead", work_items.c.work_list_id, work_items.c.lead_id, unique=True)
@@ -173,6 +190,23 @@ resolved_contacts = Table(
     comment="What was found for each looked-up lead; emptied by the write-back",
 )
 
+pulled_contacts = Table(
+    "pulled_contacts",
+    metadata,
+    Column("work_list_id", BigInteger, ForeignKey("work_lists.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("contact_id", Text, primary_key=True),
+    Column("email", Text),
+    Column("additional_emails", ARRAY(Text), nullable=False),
+    Column("phone", Text),
+    Column("first_name", Text),
+    Column("last_name", Text),
+    Column("company_name", Text),
+    Column("date_updated", DateTime(timezone=True)),
+    Column("names_are_whole", Boolean, nullable=False),
+    comment="Contacts that a scan or a delta brought for listed leads; emptied as the leads are resolved",
+)
+
 lead_lookups = Table(
     "lead_lookups",
     metadata,
@@ -180,6 +214,8 @@ lead_lookups = Table(
     Column("client_id", BigInteger, ForeignKey("clients.id", ondelete="CASCADE"), nullable=False),
     Column("outcome", Text, nullable=False),
     _now_column("looked_up_at"),
+    Column("asked", Uuid, comment="hash of the link and the address the answer stands for"),
+    Column("missing", SmallInteger, comment="bits of hydration.outcomes.Reason, after the write-back"),
     comment="When a lead was last looked up in GHL, and with what outcome",
 )
 Index("ix_lead_lookups_client_id", lead_lookups.c.client_id)
@@ -247,6 +283,13 @@ location_throttle = Table(
     Column("day", Date, nullable=False, comment="UTC"),
     Column("used_today", Integer, nullable=False, server_default="0"),
     Column("max_per_day", Integer, nullable=False, comment="what the latest lease was held to"),
+    Column(
+        "interactive_slots",
+        ARRAY(Double),
+        nullable=False,
+        server_default=text("'{}'::double precision[]"),
+        comment="the last slot times that only interactive work may have, epoch seconds, ascending",
+    ),
     comment="The request budget of a location, shared by all processes",
 )
 
@@ -257,5 +300,27 @@ location_learning = Table(
     Column("group_size", Integer, nullable=False, comment="addresses one search is known to take"),
     Column("group_ceiling", Integer, nullable=False, comment="more than this was refused, or is more than we ever ask"),
     _now_column("updated_at"),
+    Column(
+        "proven_size",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="a group of so many addresses was answered rightly; 0: none was yet",
+    ),
+    Column(
+        "groups_are_wrong",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="groups were answered wrongly, so that leads are asked for one by one",
+    ),
+    Column("case_matters", Boolean, comment="whether an e-mail is found only in its own letter case"),
+    Column("surveyed_at", DateTime(timezone=True), comment="when groups and letter case were last tried"),
+    Column("contacts", Integer, comment="contacts of the location when last counted"),
+    Column(
+        "changes_seen_until",
+        DateTime(timezone=True),
+        comment="contacts changed before then are known to every lead with a lookup on record",
+    ),
     comment="What the GHL API was found to take, per location",
 )

@@ -7,6 +7,7 @@ limit on the number of leaves; requests of 69 leaves and OR groups of 100 `id eq
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 MAX_PAGE = 500
@@ -14,6 +15,7 @@ MAX_VALUE_LENGTH = 75
 
 Filter: TypeAlias = dict[str, object]
 LookupField: TypeAlias = Literal["id", "email"]
+SortField: TypeAlias = Literal["dateAdded", "dateUpdated"]
 
 
 def equals(field: str, value: str) -> Filter:
@@ -28,6 +30,15 @@ def any_of(field: LookupField, values: Sequence[str]) -> Filter:
     return {"group": "OR", "filters": [equals(field, value) for value in values]}
 
 
+def changed_since(moment: datetime) -> Filter:
+    """The filter for contacts changed at or after `moment`.
+
+    A full instant in UTC: GHL reads a bare date as a whole day in the location's own time zone.
+    """
+    instant = moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"field": "dateUpdated", "operator": "range", "value": {"gte": instant}}
+
+
 def fits_eq(value: str) -> bool:
     """Whether `eq` accepts the value. Longer ones are answered with an error, so they need another lookup."""
     return len(value) <= MAX_VALUE_LENGTH
@@ -35,11 +46,16 @@ def fits_eq(value: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ContactSearch:
-    """One request of the contacts search; `after` is the cursor of the page before."""
+    """One request of the contacts search; `after` is the cursor of the page before.
+
+    `oldest_first` orders by that date: a pull that is paged by cursor then meets contacts added, or changed, meanwhile
+    at its end, and none moves past it unseen.
+    """
 
     filters: tuple[Filter, ...] = ()
     page_limit: int = MAX_PAGE
     after: tuple[object, ...] | None = None
+    oldest_first: SortField | None = None
 
     def following(self, cursor: tuple[object, ...]) -> "ContactSearch":
         """The same search, one page on. Filters and order stay: they are part of what the cursor means."""
@@ -50,6 +66,8 @@ class ContactSearch:
         body: dict[str, object] = {"locationId": location_id, "pageLimit": self.page_limit}
         if self.filters:
             body["filters"] = list(self.filters)
+        if self.oldest_first is not None:
+            body["sort"] = [{"field": self.oldest_first, "direction": "asc"}]
         if self.after is not None:
             body["searchAfter"] = list(self.after)
         return body
