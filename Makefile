@@ -9,6 +9,8 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 # A lock file that changed, or a new checkout, makes the set-up run again; otherwise it is skipped.
 SETUP_DONE := .venv/.setup-done
+BENCHMARKS := .venv-benchmarks
+BENCHMARKS_DONE := $(BENCHMARKS)/.setup-done
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
@@ -70,14 +72,31 @@ format: setup ## Format the code and fix what can be fixed
 docs: setup ## Write docs/reference/ anew from the code
 	@$(BIN)/python -m ghl_pipeline_tests.docs.reference
 
+# What the pipeline is compared with (dlt, DuckDB, GHL's SDK) goes into an environment of its own.
+$(BENCHMARKS_DONE): pyproject.toml uv.lock $(SETUP_DONE)
+	@echo "Installing the benchmarks into $(BENCHMARKS)/"
+	@UV_PROJECT_ENVIRONMENT=$(BENCHMARKS) $(UV) sync --locked --quiet --no-default-groups --group benchmarks \
+		--python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" --compile-bytecode
+	@touch $@
+
+.PHONY: bench
+bench: $(BENCHMARKS_DONE) ## Measure everything in some minutes and renew benchmarks/results/
+	@$(BENCHMARKS)/bin/python -m benchmarks.all --write
+
+.PHONY: bench-full
+bench-full: $(BENCHMARKS_DONE) ## Measure everything in full: 500,000 leads, more kills, GHL's own windows
+	@$(BENCHMARKS)/bin/python -m benchmarks.all --full --write
+
 .PHONY: clean
 clean: ## Stop the embedded database and remove what running the project wrote
 	@if [ -x $(BIN)/ghl-pipeline ]; then \
-		if [ -d .ghl_pipeline/tests ]; then GHL_PIPELINE_HOME=.ghl_pipeline/tests $(BIN)/ghl-pipeline db remove --yes; fi; \
+		for home in .ghl_pipeline/tests .ghl_pipeline/benchmarks; do \
+			if [ -d $$home ]; then GHL_PIPELINE_HOME=$$home $(BIN)/ghl-pipeline db remove --yes; fi; \
+		done; \
 		$(BIN)/ghl-pipeline db remove --yes; \
 	fi
 	@rm -rf .ghl_pipeline .logs_queue logs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .PHONY: distclean
 distclean: clean ## Remove the installed tools too
-	@rm -rf .venv .tools
+	@rm -rf .venv .venv-benchmarks .tools

@@ -73,7 +73,16 @@ class Settings(BaseSettings):
         ge=1,
         le=1000,
         alias="GHL_REQUESTS_PER_10S",
-        description="Most requests per location in any 10 seconds, over all processes. GHL allows 100.",
+        description="Most requests per location in any 10 seconds, over all processes; what a person waits for may "
+        "take a few more of GHL's limit (GHL_INTERACTIVE_REQUESTS_PER_10S). GHL allows 100.",
+    )
+    interactive_requests_per_10s: int = Field(
+        default=5,
+        ge=0,
+        le=1000,
+        alias="GHL_INTERACTIVE_REQUESTS_PER_10S",
+        description="Requests of GHL's limit per 10 seconds that are kept for what a person waits for (single leads, "
+        "events, doctor). They come out of what GHL allows beyond GHL_REQUESTS_PER_10S, and only then out of that.",
     )
     requests_per_day: int = Field(
         default=200_000,
@@ -109,11 +118,24 @@ class Settings(BaseSettings):
         description="Addresses that a location's first search asks for at once; what works is then remembered.",
     )
     page_size: int = Field(
-        default=500,
+        default=1000,
         ge=1,
         le=5000,
         alias="HYDRATION_PAGE_SIZE",
         description="Leads that are looked up, recorded and written at a time; the most that a killed run asks again.",
+    )
+    delta_overlap_seconds: float = Field(
+        default=600.0,
+        ge=0,
+        alias="HYDRATION_DELTA_OVERLAP_SECONDS",
+        description="How far before the last pass changed contacts are looked for again: for a search that lags behind "
+        "writes and for clocks that differ.",
+    )
+    full_lookup_days: float = Field(
+        default=30.0,
+        ge=0,
+        alias="HYDRATION_FULL_LOOKUP_DAYS",
+        description="How often a lead is looked up although no contact of it was seen to change; 0: every time.",
     )
     sync_all_concurrency: int = Field(
         default=20,

@@ -1,8 +1,8 @@
 """The `ghl-pipeline` command: its subcommands, and what happens with their errors.
 
-Exit codes: 0 done; 1 done in part (some locations or leads failed, each is named); 2 the command's words or input
-cannot be used; 3 a setting is missing or wrong; 4 the database cannot be used; 5 somebody else holds all locations
-asked for; 70 a bug; 130 stopped by Ctrl-C, with the resume point kept.
+Exit codes: 0 done; 1 done in part (some locations or leads failed, each is named), or the doctor found a problem; 2 the
+command's words or input cannot be used; 3 a setting is missing or wrong; 4 the database cannot be used; 5 somebody else
+holds all locations asked for; 70 a bug; 130 stopped by Ctrl-C, with the resume point kept.
 """
 
 import logging
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import OperationalError
 
-from ghl_pipeline.cli import backfill, clients, demo, dev, hydrate_now, sandbox, status
+from ghl_pipeline.cli import backfill, clients, demo, dev, doctor, hydrate_now, sandbox, status
 from ghl_pipeline.cli import database as database_commands
 from ghl_pipeline.cli.output import err, print_problems, tolerate_any_terminal
 from ghl_pipeline.database.connection import failure_reason
@@ -36,6 +36,7 @@ app.command("backfill")(backfill.backfill)
 app.command("sync-lead")(hydrate_now.sync_lead_command)
 app.command("sync-all")(hydrate_now.sync_all_command)
 app.command("status")(status.status)
+app.command("doctor")(doctor.doctor)
 app.command("sandbox")(sandbox.sandbox)
 app.add_typer(clients.app, name="clients")
 app.add_typer(database_commands.app, name="db")

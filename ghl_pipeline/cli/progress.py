@@ -19,7 +19,7 @@ Bars = Mapping[str, tuple[int, int | None]]
 
 @contextmanager
 def watch_locations(engine: Engine, locations: Sequence[str], *, shown: bool = True) -> Iterator[None]:
-    """Shows how many leads of the locations are looked up and written while the block runs.
+    """Shows how many leads of the locations are looked up and written while the block runs, and how far pulls are.
 
     Read from the lists in work, so it shows the work of another process as well, and a resumed list from where it is.
     Draws nothing where stderr is not a terminal.
@@ -27,9 +27,11 @@ def watch_locations(engine: Engine, locations: Sequence[str], *, shown: bool = T
 
     def look() -> Bars:
         now = read_progress(engine, locations)
+        pulled = {"contacts pulled": (now.pulled, now.to_pull)} if now.to_pull else {}
         return {
             "contacts resolved": (now.looked_up, now.listed),
             "leads written back": (now.written, now.listed),
+            **pulled,
         }
 
     with _display({"contacts resolved": (0, None), "leads written back": (0, None)}, look, shown=shown):
@@ -76,6 +78,8 @@ def _display(first: Bars, look: Callable[[], Bars], *, shown: bool) -> Iterator[
             except SQLAlchemyError:
                 continue  # the display is not worth an error; the work reports its own
             for name, (done, total) in now.items():
+                if name not in tasks:
+                    tasks[name] = display.add_task(name)
                 display.update(tasks[name], completed=done, total=total)
 
     watcher = threading.Thread(target=keep_looking, name="progress", daemon=True)

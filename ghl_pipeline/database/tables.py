@@ -159,6 +159,7 @@ work_items = Table(
         server_default=text("false"),
         comment="looked up before, as it is: only a contact that changed since can matter",
     ),
+    Column("asked", Uuid, comment="hash of the lead's link and address when it was listed"),
     comment="The leads of a work list in the order of work",
 )
 Index("uq_work_items_lead", work_items.c.work_list_id, work_items.c.lead_id, unique=True)
@@ -301,13 +302,6 @@ location_learning = Table(
     Column("group_ceiling", Integer, nullable=False, comment="more than this was refused, or is more than we ever ask"),
     _now_column("updated_at"),
     Column(
-        "proven_size",
-        Integer,
-        nullable=False,
-        server_default="0",
-        comment="a group of so many addresses was answered rightly; 0: none was yet",
-    ),
-    Column(
         "groups_are_wrong",
         Boolean,
         nullable=False,
@@ -315,6 +309,8 @@ location_learning = Table(
         comment="groups were answered wrongly, so that leads are asked for one by one",
     ),
     Column("case_matters", Boolean, comment="whether an e-mail is found only in its own letter case"),
+    Column("searches_by_date", Boolean, comment="whether a search by dateUpdated finds what it should"),
+    Column("dates_tried_at", DateTime(timezone=True), comment="when that was last tried"),
     Column("surveyed_at", DateTime(timezone=True), comment="when groups and letter case were last tried"),
     Column("contacts", Integer, comment="contacts of the location when last counted"),
     Column(

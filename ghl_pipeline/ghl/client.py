@@ -14,10 +14,13 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TypeVar
 
+import aiohttp
 import httpx
 import msgspec
 from pydantic import SecretStr
 
+from ghl_pipeline.ghl.answer_headers import AnswerHeaders, read_headers
+from ghl_pipeline.ghl.connections import ConnectionsClient, watch_sending
 from ghl_pipeline.ghl.errors import (
     CONTACT_ROUTE,
     CallFacts,
@@ -74,13 +77,17 @@ class _Request:
 
 
 class LocationClient:
-    """The API as one location sees it. Its token and its connections are its own; its `repr` shows neither."""
+    """The API as one location sees it. Its token and its connections are its own; its `repr` shows neither.
+
+    `heard` is what the headers of its last answer said, of success or refusal; None before the first.
+    """
 
     def __init__(
         self, location_id: str, http: httpx.AsyncClient, throttle: Throttle, policy: RetryPolicy, timeout_seconds: float
     ) -> None:
         self.location_id = location_id
         self.usage = Usage()
+        self.heard: AnswerHeaders | None = None
         self._http = http
         self._throttle = throttle
         self._policy = policy
@@ -155,12 +162,15 @@ class LocationClient:
             async with self._connections:
                 waited = await self._throttle.acquire(self._facts(request))
                 self.usage.waited_seconds += waited
-                with budget.clock():
+                with budget.clock(), watch_sending() as sent:
                     answer = await self._send(request, min(self._timeout, budget.remaining_seconds()))
+            if sent.at is not None:
+                await self._throttle.sent(sent.at)
             # Raised here, where no foreign exception is being handled: as its `__context__` that one would carry the
             # request, with its token and query, into whatever prints or stores the error.
             if isinstance(answer, GhlError):
                 raise answer
+            self.heard = read_headers(answer.headers, datetime.now(UTC))
             await self._learn_limit(answer)
             if not answer.is_success:
                 raise await self._refusal(request, answer)
@@ -175,14 +185,16 @@ class LocationClient:
     async def _send(self, request: _Request, timeout_seconds: float) -> httpx.Response | GhlError:
         self.usage.calls += 1
         try:
-            # httpx times each phase; a server that trickles its answer would never run into that.
             async with asyncio.timeout(timeout_seconds):
                 response = await self._http.request(
                     request.method, request.path, params=request.params, content=request.body
                 )
-        except (TimeoutError, httpx.TimeoutException):
+        except TimeoutError:
             return GhlTimeout(self._facts(request))
-        except httpx.HTTPError:
+        # aiohttp's own, too: the transport translates most of them, and lets one for an answer that is no HTTP through
+        # with the request's headers, and so the token, inside. ValueError: a token with a line break, a reason phrase
+        # that is no text.
+        except (httpx.HTTPError, aiohttp.ClientError, ValueError):
             return GhlUnreachable(self._facts(request))
         return response
 
@@ -271,10 +283,12 @@ async def open_client(
         "Content-Type": "application/json",
     }
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
-    async with httpx.AsyncClient(
+    async with ConnectionsClient(
         base_url=base_url,
         headers=headers,
-        timeout=timeout_seconds,
+        # `LocationClient` times the call as a whole. httpx times each phase, which a server that trickles never runs
+        # into, and its timeout could not be told from a refused connection: the transport calls both ConnectTimeout.
+        timeout=None,
         limits=limits,
         transport=transport,
         verify=_certificates(),

@@ -44,6 +44,10 @@ def fits_eq(value: str) -> bool:
     return len(value) <= MAX_VALUE_LENGTH
 
 
+# Values that no contact has, to find out whether a question is answered at all.
+NOBODY: dict[LookupField, str] = {"id": "0" * 20, "email": "nobody@example.com"}
+
+
 @dataclass(frozen=True, slots=True)
 class ContactSearch:
     """One request of the contacts search; `after` is the cursor of the page before.

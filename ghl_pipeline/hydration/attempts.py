@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import msgspec
 from sqlalchemy import Engine, text
 
+from ghl_pipeline.errors import LocationBusy
+
 CAPABILITY = "hydration"
 
 
@@ -67,6 +69,17 @@ def end_attempt(
     }
     with engine.begin() as connection:
         connection.execute(end, values)
+
+
+def somebody_was_turned_away(engine: Engine, attempt_id: int) -> bool:
+    """Whether another run found the attempt's location busy since it began."""
+    query = text("""
+        SELECT EXISTS (
+            SELECT FROM location_attempts AS mine JOIN location_attempts AS other USING (location_id, capability)
+            WHERE mine.id = :id AND other.id > mine.id AND other.error_class = :busy)
+    """)
+    with engine.connect() as connection:
+        return bool(connection.execute(query, {"id": attempt_id, "busy": LocationBusy.__name__}).scalar_one())
 
 
 def record_refusal(engine: Engine, failure: FailedLocation, run_id: str | None) -> None:

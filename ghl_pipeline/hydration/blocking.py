@@ -15,8 +15,23 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     run may already be at work there.
     """
     call = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(call)
-    except asyncio.CancelledError:
-        await asyncio.wait([call])
-        raise
+    await until_done(call)
+    return call.result()
+
+
+async def until_done(call: asyncio.Future[T]) -> None:
+    """Waits for the end of `call`, however it ends and however often the waiting is cancelled.
+
+    Raises:
+        asyncio.CancelledError: the waiting was cancelled meanwhile.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not call.done():
+        try:
+            await asyncio.wait([call])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not call.cancelled():
+            call.exception()  # looked at, or asyncio reports it as lost
+        raise cancelled

@@ -6,6 +6,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, text
 
 from ghl_pipeline.database.blank import is_blank
+from ghl_pipeline.database.rows import as_json_list
 from ghl_pipeline.hydration.matching import normal_address
 from ghl_pipeline.hydration.merge import ContactFields, LeadRow, Merged
 from ghl_pipeline.hydration.outcomes import LeadField
@@ -24,25 +25,29 @@ class Claims:
 
     def read(self, connection: Connection, client_id: int, page: Sequence[Resolution]) -> None:
         """Adds who in the database has the page's contacts and addresses."""
-        contacts = [r.contact for r in page if r.contact]
+        contact_ids = [r.contact.contact_id for r in page if r.contact]
+        # A lead that has an address keeps it; only one that was looked up without can be given its contact's.
+        emails = {r.contact.email.strip() for r in page if r.contact and r.contact.email and r.asked_email is None}
         by_contact = text("""
             SELECT ghl_contact_id, id FROM leads
             WHERE client_id = :client_id AND ghl_contact_id <> ''
-              AND ghl_contact_id = ANY(CAST(:contact_ids AS text[]))
+              AND ghl_contact_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(:contact_ids AS json))))
         """)
         # Compared as the unique index compares: the database's idea of lower case, not Python's.
         by_address = text("""
             SELECT email, id FROM leads
             WHERE client_id = :client_id AND btrim(email) <> ''
-              AND lower(btrim(email)) = ANY(ARRAY(SELECT lower(asked) FROM unnest(CAST(:emails AS text[])) AS asked))
+              AND lower(btrim(email)) = ANY(ARRAY(
+                  SELECT lower(asked) FROM json_array_elements_text(CAST(:emails AS json)) AS asked))
         """)
         values = {
             "client_id": client_id,
-            "contact_ids": [c.contact_id for c in contacts],
-            "emails": sorted({c.email.strip() for c in contacts if c.email}),
+            "contact_ids": as_json_list(contact_ids),
+            "emails": as_json_list(sorted(emails)),
         }
         self._contacts |= {str(r.ghl_contact_id): int(r.id) for r in connection.execute(by_contact, values)}
-        self._emails |= {normal_address(r.email): int(r.id) for r in connection.execute(by_address, values)}
+        if emails:
+            self._emails |= {normal_address(r.email): int(r.id) for r in connection.execute(by_address, values)}
 
     def may_link(self, lead: LeadRow, contact_id: str) -> bool:
         """Whether no other lead has the contact."""

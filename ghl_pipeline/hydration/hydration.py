@@ -22,17 +22,25 @@ from ghl_pipeline.database.leases import LocationLeases
 from ghl_pipeline.errors import ConfigurationError, InvalidInput, LocationBusy, PipelineError, UnknownClient
 from ghl_pipeline.ghl.client import LocationClient
 from ghl_pipeline.ghl.errors import DailyQuotaReached, PermanentGhlError
-from ghl_pipeline.hydration.attempts import FailedLocation, begin_attempt, end_attempt, record_refusal
+from ghl_pipeline.hydration.attempts import (
+    FailedLocation,
+    begin_attempt,
+    end_attempt,
+    record_refusal,
+    somebody_was_turned_away,
+)
 from ghl_pipeline.hydration.blocking import in_thread
-from ghl_pipeline.hydration.learning import load_group_size
+from ghl_pipeline.hydration.knowledge import LocationKnowledge
 from ghl_pipeline.hydration.location_report import LocationReport, hydrated_report
 from ghl_pipeline.hydration.location_work import LocationWork, LookupsFailed
-from ghl_pipeline.hydration.lookup import GroupSize
 from ghl_pipeline.hydration.options import Options, Step
+from ghl_pipeline.hydration.planning import PlanRules
 from ghl_pipeline.hydration.straight_through import straight_through
 from ghl_pipeline.hydration.work_list import drop_abandoned_lists
+from ghl_pipeline.hydration.workplace import Workplace
 from ghl_pipeline.locations.clients import LocationAccess, location_access
-from ghl_pipeline.orchestration.reports import History
+from ghl_pipeline.locations.learning import load_learned
+from ghl_pipeline.orchestration.reports import History, Report
 from ghl_pipeline.privacy.redaction import safe_error_text
 from ghl_pipeline.privacy.tokens import TokenCipher
 
@@ -66,14 +74,18 @@ class Hydration:
         engine: Engine,
         cipher: TokenCipher,
         open_client: OpenClient,
+        open_interactive: OpenClient | None = None,
         default_group_size: int = 50,
-        default_page_size: int = 500,
+        default_page_size: int = 1000,
+        rules: PlanRules | None = None,
     ) -> None:
         self.engine = engine
         self._cipher = cipher
         self._open_client = open_client
+        self._open_interactive = open_interactive or open_client
         self._default_group_size = default_group_size
         self._default_page_size = default_page_size
+        self._rules = rules or PlanRules()
 
     def __repr__(self) -> str:
         return "Hydration()"
@@ -149,13 +161,34 @@ class Hydration:
             failure = self._failed(location_id, error)
             await in_thread(end_attempt, self.engine, attempt_id, "failed", failure=failure)
             return failure
+        if await in_thread(somebody_was_turned_away, self.engine, attempt_id):
+            await in_thread(self._tell_list_again, history, location_id, options)
         counts = report.as_dict() if report else {}
         await in_thread(end_attempt, self.engine, attempt_id, "succeeded", report=counts)
         return report
 
+    @staticmethod
+    def _tell_list_again(history: History, location_id: str, options: Options) -> None:
+        """Dagster counts what a run planned and did not materialize as failed.
+
+        The run that was turned away planned the list, which was materialized before that; the later steps come after.
+        """
+        told = history.last_done(Step.ELIGIBLE_LEADS, location_id)
+        if told is None or options.dry_run or Step.ELIGIBLE_LEADS not in options.steps:
+            return
+        values = {name: value for name, value in told.items() if isinstance(value, str | int | float | bool)}
+        history.done(Step.ELIGIBLE_LEADS, location_id, Report(values))
+
     @asynccontextmanager
-    async def open_location(self, location_id: str) -> AsyncIterator[tuple[LocationAccess, LocationClient, GroupSize]]:
-        """A location's access, its client, and the group size learned for it.
+    async def open_location(
+        self, location_id: str, *, remember: bool = True, interactive: bool = False
+    ) -> AsyncIterator[tuple[LocationAccess, LocationClient, LocationKnowledge]]:
+        """A location's access, its client, and what is known of it.
+
+        Args:
+            location_id: the location.
+            remember: keep what is found out about it for the next run.
+            interactive: a person waits; the client may use the slots that are kept for that.
 
         Raises:
             UnknownClient, InvalidInput: the location is unknown, inactive, or has no token.
@@ -166,20 +199,21 @@ class Hydration:
                 return location_access(connection, self._cipher, location_id)
 
         granted = await in_thread(access)
-        learned = await in_thread(load_group_size, self.engine, location_id, self._default_group_size)
-        async with self._open_client(granted) as client:
-            yield granted, client, learned
+        learned = await in_thread(load_learned, self.engine, location_id, self._default_group_size)
+        opened = self._open_interactive if interactive else self._open_client
+        async with opened(granted) as client:
+            yield granted, client, LocationKnowledge(client, learned, self.engine if remember else None)
 
     async def _work(
         self, location_id: str, leases: LocationLeases, history: History, options: Options
     ) -> LocationReport | None:
-        async with self.open_location(location_id) as (access, client, learned):
+        async with self.open_location(location_id, remember=not options.dry_run) as (access, client, knowledge):
             if options.dry_run or options.direct:
                 report = await straight_through(
                     engine=self.engine,
                     access=access,
                     client=client,
-                    group_size=learned,
+                    knowledge=knowledge,
                     page_size=options.page_size or self._default_page_size,
                     max_leads=options.max_leads,
                     dry_run=options.dry_run,
@@ -188,17 +222,17 @@ class Hydration:
                     told = hydrated_report(0, report)
                     await in_thread(history.progress, Step.HYDRATED_LEADS, location_id, told)
                 return report
-            work = LocationWork(
+            at = Workplace(
                 engine=self.engine,
                 access=access,
                 client=client,
+                knowledge=knowledge,
                 history=history,
-                options=options,
-                group_size=learned,
-                default_page_size=self._default_page_size,
+                rules=self._rules,
+                page_size=options.page_size or self._default_page_size,
                 check_lease=leases.check,
             )
-            return await work.run()
+            return await LocationWork(at, options).run()
 
     async def _lease(self, location_id: str, leases: LocationLeases, history: History, options: Options) -> None:
         """Takes the location's lease; waits for it as long as the options allow.

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 import msgspec
 
 from ghl_pipeline.hydration.outcomes import REPAIRED, Counts, Reason
+from ghl_pipeline.hydration.plan import Plan
 from ghl_pipeline.hydration.work_list import WorkList
 from ghl_pipeline.orchestration.reports import Report, bar_chart
 
@@ -118,10 +119,12 @@ def eligible_report(work_list: WorkList, reasons: Mapping[Reason, int]) -> Repor
     )
 
 
-def progress_report(point: ResumePoint, listed: int) -> Report:
-    """For a progress event of `resolved_contacts`."""
+def progress_report(point: ResumePoint, listed: int, plan: Plan | None = None) -> Report:
+    """For a progress event of `resolved_contacts`; with the plan while its pull goes on."""
+    pulling = {} if plan is None else {"contacts_pulled": plan.received, "contacts_to_pull": plan.total or 0}
     return Report(
         values={
+            **pulling,
             "work_list": point.work_list,
             "position": point.position,
             "last_lead_id": point.last_lead_id,
@@ -132,9 +135,10 @@ def progress_report(point: ResumePoint, listed: int) -> Report:
 
 
 def resolved_report(
-    point: ResumePoint, counts: Mapping[str, int], *, group_size: int, resumed_from: int, complete: bool
+    point: ResumePoint, counts: Mapping[str, int], *, plan: Plan, groups: str, resumed_from: int, complete: bool
 ) -> Report:
-    """For `resolved_contacts`: what the lookups brought and what they cost."""
+    """For `resolved_contacts`: what the lookups brought, how they were made and why so, and what they cost."""
+    looked_up = sum(counts.values())
     return Report(
         values={
             "work_list": point.work_list,
@@ -142,9 +146,10 @@ def resolved_report(
             "last_lead_id": point.last_lead_id,
             "complete": complete,
             "resumed_from_position": resumed_from,
-            "group_size": group_size,
+            "groups": groups,
             "failed": counts.get("failed", 0),
-            **point.spent.values(point.position),
+            **plan.values(),
+            **point.spent.values(looked_up),
         },
         tables={"lookups": [{"outcome": name, "leads": count} for name, count in counts.items()]},
         charts={"lookups_chart": bar_chart(counts)},

@@ -1,7 +1,8 @@
 """Finding many contacts with few calls: one search asks for a whole group of ids or addresses.
 
-GHL documents OR groups but no limit on their size, so the size is learned per location: it grows from the setting while
-answers are good, is halved when GHL refuses or fails, and what works is remembered for the next run.
+GHL documents OR groups but no limit on their size, so the size is learned per location: a survey before the first group
+tells how many addresses are answered rightly, groups are halved when GHL refuses or fails, and what works is remembered
+for the next run.
 
 A value that fails even alone is put on record and the others go on. When several fail in a row, the same question is
 asked about nobody: an answer puts the blame on the values, a failure on GHL or the location, and that ends the lookups.
@@ -25,37 +26,18 @@ from ghl_pipeline.ghl.errors import (
     UnreadableAnswer,
 )
 from ghl_pipeline.ghl.payloads import Contact
-from ghl_pipeline.ghl.search import MAX_PAGE, ContactSearch, LookupField, any_of
+from ghl_pipeline.ghl.search import MAX_PAGE, NOBODY, ContactSearch, LookupField, any_of, fits_eq
+from ghl_pipeline.hydration.group_size import GroupSize
+from ghl_pipeline.hydration.knowledge import LocationKnowledge
+from ghl_pipeline.hydration.matching import addresses_of
+from ghl_pipeline.hydration.pull import ask_about_nobody
 
-MAX_GROUP = 100
 # Room for several contacts per address in one answer, where a location allows duplicates.
 CONTACTS_PER_VALUE = 5
 # Calls of one page that are under way at the same time.
 CALLS_IN_FLIGHT = 10
 # After this many failures in a row it is asked, or certain, whether GHL is down rather than the values odd.
 OUTAGE_AFTER_FAILURES = 3
-# Values that no contact has, to find out whether a question is answered at all.
-NOBODY: dict[LookupField, str] = {"id": "0" * 20, "email": "nobody@example.com"}
-
-
-@dataclass(slots=True)
-class GroupSize:
-    """How many values one search asks for, as learned for a location. `ceiling` is what GHL has not refused."""
-
-    size: int = 50
-    ceiling: int = MAX_GROUP
-
-    def grow(self, worked: int) -> None:
-        """A group of `worked` values was answered; asks for up to twice as many next."""
-        if worked >= self.size:
-            self.size = min(self.ceiling, self.size * 2)
-
-    def shrink(self, failed: int, *, refused: bool) -> None:
-        """A group of `failed` values was not answered. A refusal lowers the ceiling for good, a failure does not."""
-        half = max(1, failed // 2)
-        self.size = min(self.size, half)
-        if refused:
-            self.ceiling = min(self.ceiling, half)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +49,56 @@ class Found:
 
 
 class ContactLookup:
-    """Lookups in one location. Keeps the learned group size, notices an outage and a location that refuses."""
+    """Lookups in one location. Keeps the learned group size, notices an outage and a location that refuses.
 
-    def __init__(self, client: LocationClient, group_size: GroupSize) -> None:
+    Args:
+        client: the location's.
+        group_size: learned; changed as answers come.
+        knowledge: of the location, with that same group size; None where groups and letter case are not in question.
+        confirm_misses: an address that the search does not find is asked once more by the duplicate lookup, which does
+            not lag behind writes: for a person who waits, at a call for each.
+    """
+
+    def __init__(
+        self,
+        client: LocationClient,
+        group_size: GroupSize,
+        knowledge: LocationKnowledge | None = None,
+        *,
+        confirm_misses: bool = False,
+    ) -> None:
         self.group_size = group_size
         self._client = client
+        self._knowledge = knowledge
+        self._confirm_misses = confirm_misses
         self._learned_before = replace(group_size)
         self._failures_in_a_row = 0
         self._values_are_to_blame = False
         self._unwell = False
+        self._routes_down: dict[str, GhlError] = {}
+
+    def try_everything_again(self) -> None:
+        """Forgets what failed: a question that GHL did not answer a while ago is asked anew."""
+        self._failures_in_a_row, self._values_are_to_blame = 0, False
+        self._routes_down.clear()
+
+    async def find_ids(self, ids: Sequence[str]) -> Found:
+        """Contacts with these ids, by groups. One not found may exist: searches lag behind writes. Raises as `find`."""
+        return await self.find("id", ids)
+
+    async def find_addresses(self, addresses: Sequence[str]) -> Found:
+        """Contacts with these normalised addresses: by groups, or one by one where a search cannot find them.
+
+        That is for addresses too long for it, and for those it did not find where it minds the letter case. Raises as
+        `find`.
+        """
+        found = await self.find("email", [address for address in addresses if fits_eq(address)])
+        alone = [address for address in addresses if not fits_eq(address)]
+        if self._confirm_misses or (self._knowledge is not None and self._knowledge.case_matters):
+            answered = {address for contact in found.contacts for address, _ in addresses_of(contact)}
+            alone = [a for a in addresses if a not in answered and a not in found.failed]
+        contacts, failed = await self.find_long(alone)
+        return Found(found.contacts + [contact for contact in contacts.values() if contact], {**found.failed, **failed})
 
     async def find(self, by: LookupField, values: Sequence[str]) -> Found:
         """Searches contacts whose `id` or `email` is one of `values` (any number; grouped, groups side by side).
@@ -85,6 +108,9 @@ class ContactLookup:
             TransientGhlError: GHL is down: single lookups fail one after the other and one about nobody too, or groups
                 are let in no more (429, no connection).
         """
+        if len(values) > 1 and self._knowledge is not None:
+            await self._knowledge.before_groups()
+            self._learned_before = replace(self.group_size)
         found = Found()
         queue = list(values)
         rounds_shut_out = 0
@@ -119,9 +145,11 @@ class ContactLookup:
             The contact of each id, None where GHL says that there is none; and the errors of the ids that failed. An
             answer that holds another contact than the one asked for is a failure.
 
+        A route that answers nothing, although searches are answered, fails for all its keys, without a call each.
+
         Raises:
             PermanentGhlError: the location as a whole refuses.
-            TransientGhlError: GHL is down: one call after the other fails, and one about nobody too.
+            TransientGhlError: GHL is down: one call after the other fails, one about nobody too, and a search.
         """
 
         async def one(contact_id: str) -> Contact | None:
@@ -134,11 +162,11 @@ class ContactLookup:
                 raise UnreadableAnswer(facts, "answered with another contact than the one asked for")
             return contact
 
-        return await self._one_by_one(one, contact_ids, NOBODY["id"])
+        return await self._one_by_one(one, contact_ids, "id")
 
     async def find_long(self, addresses: Sequence[str]) -> tuple[dict[str, Contact | None], dict[str, GhlError]]:
-        """Contacts of addresses too long for a search, by the duplicate lookup. Returns and raises like `get`."""
-        return await self._one_by_one(self._client.duplicate_of, addresses, NOBODY["email"])
+        """Contacts of addresses by the duplicate lookup, which takes any length. Returns and raises like `get`."""
+        return await self._one_by_one(self._client.duplicate_of, addresses, "email")
 
     async def _find_group(self, by: LookupField, group: Sequence[str]) -> list[Contact]:
         search = ContactSearch((any_of(by, group),), page_limit=min(MAX_PAGE, max(20, CONTACTS_PER_VALUE * len(group))))
@@ -164,7 +192,7 @@ class ContactLookup:
         return []
 
     async def _one_by_one(
-        self, ask: Callable[[str], Awaitable[Contact | None]], keys: Sequence[str], nobody: str
+        self, ask: Callable[[str], Awaitable[Contact | None]], keys: Sequence[str], by: LookupField
     ) -> tuple[dict[str, Contact | None], dict[str, GhlError]]:
         """Calls that cannot be grouped, some side by side; the answers, and the errors of the keys that failed."""
         contacts: dict[str, Contact | None] = {}
@@ -172,17 +200,37 @@ class ContactLookup:
         self._values_are_to_blame = False
         for at in range(0, len(keys), CALLS_IN_FLIGHT):
             batch = keys[at : at + CALLS_IN_FLIGHT]
+            if (down := self._routes_down.get(by)) is not None:
+                failed.update(dict.fromkeys(batch, down))
+                continue
             results = await asyncio.gather(*map(ask, batch), return_exceptions=True)
             for key, result in zip(batch, results, strict=True):
                 if isinstance(result, RequestRejected | TransientGhlError):
-                    await self._failed_alone(result, partial(ask, nobody))
                     failed[key] = result
+                    if by not in self._routes_down:
+                        await self._failed_on_route(result, by, partial(ask, NOBODY[by]))
                 elif isinstance(result, BaseException):
                     raise result
                 else:
                     self._answered()
                     contacts[key] = result
         return contacts, failed
+
+    async def _failed_on_route(
+        self, error: GhlError, by: LookupField, ask_about_nobody_here: Callable[[], Awaitable[object]]
+    ) -> None:
+        """As `_failed_alone`; a route that answers for nobody either is down, if searches are answered.
+
+        Raises:
+            GhlError: GHL is down, or the location refuses.
+        """
+        try:
+            await self._failed_alone(error, ask_about_nobody_here)
+        except (RateLimited, GhlUnreachable):
+            raise
+        except (RequestRejected, TransientGhlError) as down:
+            await ask_about_nobody(self._client)
+            self._routes_down[by] = down
 
     def _answered(self) -> None:
         self._failures_in_a_row, self._values_are_to_blame = 0, False

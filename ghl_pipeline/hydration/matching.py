@@ -46,7 +46,7 @@ def match_addresses(addresses: Collection[str], contacts: Iterable[Contact]) -> 
         [
             (address, contact.id, is_additional, contact.phone is None, contact.date_updated or _NEVER)
             for contact in by_id.values()
-            for address, is_additional in _addresses_of(contact)
+            for address, is_additional in addresses_of(contact)
             if address in wanted
         ],
         columns=["address", "contact_id", "is_additional", "has_no_phone", "updated"],
@@ -66,7 +66,7 @@ def match_addresses(addresses: Collection[str], contacts: Iterable[Contact]) -> 
     }
 
 
-def _addresses_of(contact: Contact) -> Iterable[tuple[str, bool]]:
+def addresses_of(contact: Contact) -> Iterable[tuple[str, bool]]:
     """The contact's normalised addresses, each with whether it is an additional one."""
     if own := normal_address(contact.email):
         yield own, False

@@ -10,25 +10,34 @@ from ghl_pipeline.hydration.attempts import CAPABILITY, FailedLocation
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Leads of the lists of some locations: listed, looked up, written; and how many of the locations have a list."""
+    """Leads of the lists of some locations: listed, looked up, written; and how many of the locations have a list.
+
+    `pulled` and `to_pull` are contacts, of the locations whose plan is a scan or a delta.
+    """
 
     locations: int
     listed: int
     looked_up: int
     written: int
+    pulled: int = 0
+    to_pull: int = 0
 
 
 def read_progress(engine: Engine, location_ids: Sequence[str]) -> Progress:
     """The sum over the locations' latest lists."""
     query = text("""
         SELECT count(*) AS locations, coalesce(sum(list.listed), 0) AS listed,
-               coalesce(sum(list.looked_up), 0) AS looked_up, coalesce(sum(list.written), 0) AS written
+               coalesce(sum(list.looked_up), 0) AS looked_up, coalesce(sum(list.written), 0) AS written,
+               coalesce(sum(CAST(list.plan ->> 'received' AS bigint)), 0) AS pulled,
+               coalesce(sum(CAST(list.plan ->> 'total' AS bigint)), 0) AS to_pull
         FROM work_lists AS list JOIN clients AS client ON client.id = list.client_id
         WHERE client.location_id = ANY(CAST(:location_ids AS text[]))
     """)
     with engine.connect() as connection:
         row = connection.execute(query, {"location_ids": list(location_ids)}).one()
-    return Progress(int(row.locations), int(row.listed), int(row.looked_up), int(row.written))
+    return Progress(
+        int(row.locations), int(row.listed), int(row.looked_up), int(row.written), int(row.pulled), int(row.to_pull)
+    )
 
 
 def failures_of_run(engine: Engine, run_id: str) -> list[FailedLocation]:

@@ -5,13 +5,13 @@ Reads and writes no table, so that a backfill, a preview and a single lead are r
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from ghl_pipeline.database.blank import is_blank
 from ghl_pipeline.ghl.errors import GhlError
 from ghl_pipeline.ghl.ids import is_contact_id
 from ghl_pipeline.ghl.payloads import Contact
-from ghl_pipeline.ghl.search import fits_eq
-from ghl_pipeline.hydration.lookup import ContactLookup
+from ghl_pipeline.hydration.lookup import Found
 from ghl_pipeline.hydration.matching import Ambiguous, match_addresses, normal_address
 from ghl_pipeline.hydration.merge import MAX_EMAIL, ContactFields
 from ghl_pipeline.hydration.outcomes import Outcome
@@ -19,13 +19,32 @@ from ghl_pipeline.hydration.outcomes import Outcome
 
 @dataclass(frozen=True, slots=True)
 class LeadKey:
-    """What a lead is looked up by. `position` is its place in the work list, any number outside one."""
+    """What a lead is looked up by. `position` is its place in the work list, any number outside one.
+
+    `is_covered`: a pull has brought every contact that can be the lead's. `link_was_dead`: its link led nowhere when it
+    was last asked.
+    """
 
     position: int
     lead_id: int
     contact_id: str | None
     email: str | None
     needs_names: bool = False
+    is_covered: bool = False
+    link_was_dead: bool = False
+
+
+class ContactSource(Protocol):
+    """Where contacts come from: lookups, or what a pull brought."""
+
+    async def find_ids(self, ids: Sequence[str]) -> Found:
+        """Contacts with these ids, as far as they are known there."""
+
+    async def find_addresses(self, addresses: Sequence[str]) -> Found:
+        """Contacts with these normalised addresses."""
+
+    async def get(self, contact_ids: Sequence[str]) -> tuple[dict[str, Contact | None], dict[str, GhlError]]:
+        """Contacts as GHL has them now; None where it says that there is none; and the errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +72,20 @@ class ResolvedPage:
     errors: tuple[GhlError, ...] = ()
 
 
-async def resolve_page(leads: Sequence[LeadKey], lookup: ContactLookup) -> ResolvedPage:
+async def resolve_page(leads: Sequence[LeadKey], source: ContactSource) -> ResolvedPage:
     """Looks up the contacts of a page of leads, in groups.
 
     A lead's own link is asked first; only if GHL has no such contact, or the link cannot be one, its e-mail is asked.
 
     Args:
         leads: any number; a page of some hundred keeps memory flat and loses little to a kill.
-        lookup: the location's lookups.
+        source: the location's lookups, or what was pulled of it.
 
     Raises:
         PermanentGhlError: the location as a whole refuses (token, access, scope, daily quota).
         TransientGhlError: GHL is down. Nothing of the page is resolved then.
     """
-    page = _Page(lookup)
+    page = _Page(source)
     await page.ask_links([lead for lead in leads if is_contact_id(lead.contact_id)])
     await page.ask_addresses([lead for lead in leads if page.needs_address(lead)])
     resolutions = tuple(page.resolution(lead) for lead in leads)
@@ -76,8 +95,8 @@ async def resolve_page(leads: Sequence[LeadKey], lookup: ContactLookup) -> Resol
 class _Page:
     """The answers gathered for one page. Keys are contact ids and normalised addresses."""
 
-    def __init__(self, lookup: ContactLookup) -> None:
-        self._lookup = lookup
+    def __init__(self, source: ContactSource) -> None:
+        self._source = source
         self._by_id: dict[str, Contact | None] = {}
         self._by_address: dict[str, Contact | Ambiguous | None] = {}
         self.errors: dict[str, GhlError] = {}
@@ -87,7 +106,7 @@ class _Page:
         ids = list(dict.fromkeys(lead.contact_id for lead in leads if lead.contact_id))
         if not ids:
             return
-        found = await self._lookup.find("id", ids)
+        found = await self._source.find_ids(ids)
         wanted = set(ids)
         self._by_id.update({contact.id: contact for contact in found.contacts if contact.id in wanted})
         # A search lags behind writes, so a link that it does not know is verified before it counts as deleted; and
@@ -99,7 +118,7 @@ class _Page:
             if lead.contact_id and lead.needs_names and (contact := self._by_id.get(lead.contact_id))
             and not contact.names_are_whole
         ]  # fmt: skip
-        contacts, errors = await self._lookup.get(list(dict.fromkeys(unsure)))
+        contacts, errors = await self._source.get(list(dict.fromkeys(unsure)))
         self._by_id.update(contacts)
         self.errors.update(found.failed)
         self.errors.update(errors)
@@ -117,17 +136,12 @@ class _Page:
         return lead.contact_id in self._by_id and self._by_id[lead.contact_id] is None
 
     async def ask_addresses(self, leads: Sequence[LeadKey]) -> None:
-        """Asks for the contacts of e-mail addresses: by group where a search can, else one by one."""
+        """Asks for the contacts of e-mail addresses."""
         addresses = {lead.lead_id: address for lead in leads if (address := askable_address(lead.email))}
         unique = list(dict.fromkeys(addresses.values()))
-        short = [address for address in unique if fits_eq(address)]
-        found = await self._lookup.find("email", short)
+        found = await self._source.find_addresses(unique)
         self.errors.update(found.failed)
-        self._by_address.update(match_addresses(short, found.contacts))
-        contacts, errors = await self._lookup.find_long([address for address in unique if not fits_eq(address)])
-        self.errors.update(errors)
-        for address, contact in contacts.items():
-            self._by_address.update(match_addresses([address], [contact] if contact else []))
+        self._by_address.update(match_addresses(unique, found.contacts))
         await self._whole_names([lead for lead in leads if lead.needs_names], addresses)
 
     async def _whole_names(self, leads: Sequence[LeadKey], addresses: dict[int, str]) -> None:
@@ -138,7 +152,7 @@ class _Page:
             for address in asked
             if isinstance(contact := self._by_address.get(address), Contact) and not contact.names_are_whole
         }
-        contacts, errors = await self._lookup.get(list(dict.fromkeys(partial.values())))
+        contacts, errors = await self._source.get(list(dict.fromkeys(partial.values())))
         for address, contact_id in partial.items():
             if contact_id in errors:
                 self.errors[address] = errors[contact_id]

@@ -10,17 +10,18 @@ from sqlalchemy import Engine
 
 from ghl_pipeline.ghl.client import LocationClient
 from ghl_pipeline.ghl.errors import GhlError
-from ghl_pipeline.hydration import work_list as lists
 from ghl_pipeline.hydration.blocking import in_thread
 from ghl_pipeline.hydration.claims import Claims
-from ghl_pipeline.hydration.learning import save_group_size
+from ghl_pipeline.hydration.knowledge import LocationKnowledge
+from ghl_pipeline.hydration.list_pages import eligible_page
 from ghl_pipeline.hydration.location_report import LocationReport, Spent
 from ghl_pipeline.hydration.location_work import LookupsFailed
-from ghl_pipeline.hydration.lookup import ContactLookup, GroupSize
+from ghl_pipeline.hydration.lookup import ContactLookup
 from ghl_pipeline.hydration.outcomes import Counts, LeadField, Outcome
 from ghl_pipeline.hydration.resolve import LeadKey, resolve_page
 from ghl_pipeline.hydration.write_back import Written, write_back
 from ghl_pipeline.locations.clients import LocationAccess
+from ghl_pipeline.locations.learning import save_group_size
 
 
 async def straight_through(
@@ -28,7 +29,7 @@ async def straight_through(
     engine: Engine,
     access: LocationAccess,
     client: LocationClient,
-    group_size: GroupSize,
+    knowledge: LocationKnowledge,
     page_size: int,
     max_leads: int | None,
     dry_run: bool,
@@ -39,7 +40,7 @@ async def straight_through(
         engine: the dashboard database.
         access: the location.
         client: its client.
-        group_size: what is learned of it; kept for the next run.
+        knowledge: what is known of it; what is learned is kept for the next run.
         page_size: leads looked up and written at a time.
         max_leads: at most so many; None for all.
         dry_run: decide everything, write nothing at all.
@@ -48,8 +49,8 @@ async def straight_through(
         LookupsFailed: some lookups failed; everything else is written.
         GhlError: the location refuses, or GHL is down; the pages before are written.
     """
-    known = replace(group_size)
-    lookup = ContactLookup(client, group_size)
+    known = replace(knowledge.group_size)
+    lookup = ContactLookup(client, knowledge.group_size, knowledge)
     started = time.monotonic()
     counts, claims = Counts(), Claims()
     failed: list[int] = []
@@ -61,24 +62,27 @@ async def straight_through(
         if room <= 0:
             return []
         with engine.connect() as connection:
-            return lists.eligible_page(connection, access.client_id, after, room)
+            return eligible_page(connection, access.client_id, after, room)
 
-    while keys := await in_thread(next_page):
-        after = keys[-1].lead_id
-        page = await resolve_page(keys, lookup)
-        written = await in_thread(
-            write_back,
-            engine,
-            access.client_id,
-            access.default_region,
-            page.resolutions,
-            claims=claims if dry_run else None,
-        )
-        counts += _count(written)
-        failed += [lead.lead_id for lead in written if lead.outcome is Outcome.FAILED]
-        errors += page.errors
-    if group_size != known and not dry_run:
-        await in_thread(save_group_size, engine, access.location_id, group_size)
+    try:
+        while keys := await in_thread(next_page):
+            after = keys[-1].lead_id
+            page = await resolve_page(keys, lookup)
+            written = await in_thread(
+                write_back,
+                engine,
+                access.client_id,
+                access.default_region,
+                page.resolutions,
+                claims=claims if dry_run else None,
+            )
+            counts += _count(written)
+            failed += [lead.lead_id for lead in written if lead.outcome is Outcome.FAILED]
+            errors += page.errors
+    finally:
+        learned = knowledge.group_size
+        if learned != known and not dry_run:
+            await in_thread(save_group_size, engine, access.location_id, learned.size, learned.ceiling)
     if failed and not dry_run:
         raise LookupsFailed(access.location_id, failed, counts.leads, errors)
     spent = Spent(client.usage.calls, time.monotonic() - started, client.usage.waited_seconds)

@@ -38,8 +38,9 @@ async def sync_lead(hydration: Hydration, lead_id: int) -> LeadSync:
         GhlError: its lookup failed; nothing was written.
     """
     location_id, key = _find_lead(hydration.engine, lead_id)
-    async with hydration.open_location(location_id) as (access, client, learned):
-        page = await resolve_page([key], ContactLookup(client, learned))
+    async with hydration.open_location(location_id, interactive=True) as (access, client, knowledge):
+        lookup = ContactLookup(client, knowledge.group_size, knowledge, confirm_misses=True)
+        page = await resolve_page([key], lookup)
     if page.errors:
         raise page.errors[0]
     (written,) = write_back(hydration.engine, access.client_id, access.default_region, page.resolutions)

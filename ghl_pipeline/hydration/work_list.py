@@ -5,17 +5,15 @@ that a list taken up again is never older than the moment it is taken up. Tables
 `resolved_contacts`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import cast
 
 from sqlalchemy import Connection, text
 
 from ghl_pipeline.database.blank import blank_sql
-from ghl_pipeline.hydration.merge import ContactFields
-from ghl_pipeline.hydration.outcomes import FOUND, Counts, LeadField, Outcome, Reason
-from ghl_pipeline.hydration.resolve import LeadKey, Resolution
+from ghl_pipeline.hydration.outcomes import Outcome, Reason
 
 # An interrupted list is taken up again for this long; the work of an older one is cheaper to do anew than to trust.
 RESUME_WITHIN = timedelta(days=7)
@@ -32,7 +30,10 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkList:
-    """A list in work. Counts are leads: on the list, looked up, written back."""
+    """A list in work. Counts are leads: on the list, looked up, written back.
+
+    Every lead up to `position` has its answer stored; where that is, is not how many: a delta settles many at once.
+    """
 
     id: int
     client_id: int
@@ -40,6 +41,7 @@ class WorkList:
     listed: int
     looked_up: int
     written: int
+    position: int
     was_resumed: bool
 
 
@@ -57,42 +59,47 @@ ELIGIBLE_REASONS = f"""(
     + CASE WHEN {_blank("company_name")} THEN {Reason.NO_COMPANY_NAME} ELSE 0 END
 )"""
 
+# What a lookup's answer stands for: another link, or another address, is another question.
+ASKED = "CAST(md5(coalesce(lead.ghl_contact_id, '') || chr(31) || lower(btrim(coalesce(lead.email, '')))) AS uuid)"
+
+# A lead looked up before is current while nothing was asked of it that its record does not answer, and for a time.
+_IS_CURRENT = f"""coalesce(
+    :may_be_current AND lookup.asked = {ASKED} AND {ELIGIBLE_REASONS} & ~lookup.missing = 0
+    AND lookup.looked_up_at > now() - CAST(:look_up_every AS interval), false)"""
+
 # Leads never looked up come first, then those whose last lookup is longest ago: a run cut short has done what is new.
 _APPEND = text(f"""
-    INSERT INTO work_items (work_list_id, position, lead_id, reasons)
+    INSERT INTO work_items (work_list_id, position, lead_id, reasons, is_current, asked)
     SELECT :work_list_id,
-           :after + row_number() OVER (ORDER BY eligible.looked_up_at NULLS FIRST, eligible.id),
+           :after + row_number() OVER (ORDER BY eligible.is_current, eligible.looked_up_at NULLS FIRST, eligible.id),
            eligible.id,
-           eligible.reasons
+           eligible.reasons,
+           eligible.is_current,
+           eligible.asked
     FROM (
-        SELECT lead.id, lookup.looked_up_at, {ELIGIBLE_REASONS} AS reasons
+        SELECT lead.id, lookup.looked_up_at, {ASKED} AS asked, {ELIGIBLE_REASONS} AS reasons,
+               {_IS_CURRENT} AS is_current
         FROM leads AS lead
-        LEFT JOIN lead_lookups AS lookup ON lookup.lead_id = lead.id
+        LEFT JOIN lead_lookups AS lookup ON lookup.lead_id = lead.id AND lookup.client_id = lead.client_id
         WHERE lead.client_id = :client_id
           AND (:scope = 'all' OR lookup.lead_id IS NULL)
           AND NOT EXISTS (SELECT FROM work_items AS item
                           WHERE item.work_list_id = :work_list_id AND item.lead_id = lead.id)
     ) AS eligible
     WHERE eligible.reasons <> 0
-    ORDER BY eligible.looked_up_at NULLS FIRST, eligible.id
+    ORDER BY eligible.is_current, eligible.looked_up_at NULLS FIRST, eligible.id
     LIMIT :room
 """)  # noqa: S608 - the only thing interpolated is the expression above
 
 
-_ELIGIBLE_PAGE = text(f"""
-    SELECT * FROM (
-        SELECT lead.id, lead.ghl_contact_id, lead.email, {ELIGIBLE_REASONS} AS reasons
-        FROM leads AS lead
-        WHERE lead.client_id = :client_id AND lead.id > :after_id
-    ) AS eligible
-    WHERE reasons <> 0 ORDER BY id LIMIT :size
-""")  # noqa: S608 - as above
-
-_NAMES = Reason.NO_FIRST_NAME | Reason.NO_LAST_NAME
-
-
 def open_list(
-    connection: Connection, client_id: int, scope: Scope, *, fresh: bool = False, max_leads: int | None = None
+    connection: Connection,
+    client_id: int,
+    scope: Scope,
+    *,
+    fresh: bool = False,
+    max_leads: int | None = None,
+    look_up_every: timedelta | None = None,
 ) -> WorkList:
     """The list to work on: the interrupted one, topped up, or a new one.
 
@@ -103,6 +110,8 @@ def open_list(
             whoever asked for all leads is not told "done" after only the new ones.
         fresh: start anew even if a list was interrupted.
         max_leads: at most so many leads; None for all.
+        look_up_every: a lead that was looked up less long ago, as it is now, is current: a changed contact is all that
+            can matter to it. None: none is, since changes were never seen or are not to be relied on.
     """
     resumed = None if fresh else _interrupted(connection, client_id)
     if resumed is None:
@@ -110,9 +119,10 @@ def open_list(
         connection.execute(text("DELETE FROM work_lists WHERE client_id = :client_id"), {"client_id": client_id})
         insert = text("INSERT INTO work_lists (client_id, scope) VALUES (:client_id, :scope) RETURNING id")
         list_id = connection.execute(insert, {"client_id": client_id, "scope": scope.value}).scalar_one()
-        resumed = WorkList(list_id, client_id, scope, listed=0, looked_up=0, written=0, was_resumed=False)
+        resumed = WorkList(list_id, client_id, scope, listed=0, looked_up=0, written=0, position=0, was_resumed=False)
     elif scope is Scope.ALL and resumed.scope is not Scope.ALL:
-        widen = text("UPDATE work_lists SET scope = :scope WHERE id = :id")
+        # All of the new leads were not all leads; whether all are on it now is for what follows to say.
+        widen = text("UPDATE work_lists SET scope = :scope, unlimited = false WHERE id = :id")
         connection.execute(widen, {"scope": scope.value, "id": resumed.id})
         resumed = replace(resumed, scope=scope)
     room = None if max_leads is None else max(0, max_leads - resumed.listed)
@@ -122,29 +132,31 @@ def open_list(
         "scope": resumed.scope.value,
         "after": resumed.listed,
         "room": room,
+        "may_be_current": look_up_every is not None,
+        "look_up_every": look_up_every or timedelta(0),
     }
     added = connection.execute(_APPEND, append).rowcount
-    update = text("UPDATE work_lists SET listed = listed + :added WHERE id = :id RETURNING listed")
-    listed = connection.execute(update, {"added": added, "id": resumed.id}).scalar_one()
+    update = text("""
+        UPDATE work_lists SET listed = listed + :added, unlimited = unlimited OR :unlimited WHERE id = :id
+        RETURNING listed
+    """)
+    grown = {"added": added, "unlimited": max_leads is None, "id": resumed.id}
+    listed = connection.execute(update, grown).scalar_one()
     return replace(resumed, listed=listed)
-
-
-def eligible_page(connection: Connection, client_id: int, after_id: int, size: int) -> list[LeadKey]:
-    """The client's next eligible leads by id, at most `size`, without any list."""
-    rows = connection.execute(_ELIGIBLE_PAGE, {"client_id": client_id, "after_id": after_id, "size": size})
-    return [LeadKey(r.id, r.id, r.ghl_contact_id, r.email, bool(r.reasons & _NAMES)) for r in rows]
 
 
 def current_list(connection: Connection, client_id: int) -> WorkList | None:
     """The list in work as it is, without topping it up; None when there is none."""
     query = text("""
-        SELECT id, scope, listed, looked_up, written FROM work_lists
+        SELECT id, scope, listed, looked_up, written, position FROM work_lists
         WHERE client_id = :client_id AND finished_at IS NULL
     """)
     row = connection.execute(query, {"client_id": client_id}).one_or_none()
     if row is None:
         return None
-    return WorkList(row.id, client_id, Scope(row.scope), row.listed, row.looked_up, row.written, was_resumed=True)
+    return WorkList(
+        row.id, client_id, Scope(row.scope), row.listed, row.looked_up, row.written, row.position, was_resumed=True
+    )
 
 
 def _interrupted(connection: Connection, client_id: int) -> WorkList | None:
@@ -165,121 +177,6 @@ def _interrupted(connection: Connection, client_id: int) -> WorkList | None:
     return None if found is None else current_list(connection, client_id)
 
 
-def reason_counts(connection: Connection, work_list: WorkList) -> dict[Reason, int]:
-    """Leads on the list by reason; a lead with several reasons counts in each."""
-    columns = ", ".join(f"count(*) FILTER (WHERE reasons & {reason.value} <> 0)" for reason in Reason)
-    query = text(f"SELECT {columns} FROM work_items WHERE work_list_id = :id")  # noqa: S608 - numbers of our enum
-    row = connection.execute(query, {"id": work_list.id}).one()
-    return dict(zip(Reason, map(int, row), strict=True))
-
-
-def next_page(connection: Connection, work_list: WorkList, after: int, size: int) -> list[LeadKey]:
-    """The next leads of the list, at most `size`, from position `after` on. A lead deleted meanwhile has no keys."""
-    return _keys(connection, work_list, "item.position > :after AND item.position <= :after + :size", after, size)
-
-
-def failed_page(connection: Connection, work_list: WorkList, after: int, size: int) -> list[LeadKey]:
-    """Leads of the list whose lookup failed, at most `size`, from position `after` on."""
-    failed = f"""item.position > :after AND EXISTS (
-        SELECT FROM resolved_contacts AS resolved
-        WHERE resolved.work_list_id = item.work_list_id AND resolved.position = item.position
-          AND resolved.outcome = '{Outcome.FAILED}')"""
-    return _keys(connection, work_list, failed, after, size)
-
-
-def _keys(connection: Connection, work_list: WorkList, condition: str, after: int, size: int) -> list[LeadKey]:
-    query = text(f"""
-        SELECT item.position, item.lead_id, lead.ghl_contact_id, lead.email,
-               item.reasons & {_NAMES.value} <> 0 AS needs_names
-        FROM work_items AS item
-        LEFT JOIN leads AS lead ON lead.id = item.lead_id AND lead.client_id = :client_id
-        WHERE item.work_list_id = :id AND {condition}
-        ORDER BY item.position
-        LIMIT :size
-    """)  # noqa: S608 - the conditions are the two above
-    values = {"id": work_list.id, "client_id": work_list.client_id, "after": after, "size": size}
-    rows = connection.execute(query, values)
-    return [LeadKey(r.position, r.lead_id, r.ghl_contact_id, r.email, r.needs_names) for r in rows]
-
-
-def store_resolutions(connection: Connection, work_list: WorkList, page: Sequence[Resolution], upto: int) -> None:
-    """Keeps a page's resolutions for the write-back and moves the list's progress to position `upto`.
-
-    Storing a page again (a run killed before it could say that the page was done) changes nothing but the answers.
-    """
-    insert = text("""
-        INSERT INTO resolved_contacts AS mine
-            (work_list_id, position, lead_id, outcome, asked_contact_id, asked_email, link_is_dead,
-             contact_id, email, phone, first_name, last_name, company_name)
-        SELECT :work_list_id, * FROM unnest(
-            CAST(:positions AS integer[]), CAST(:lead_ids AS bigint[]), CAST(:outcomes AS text[]),
-            CAST(:asked_contact_ids AS text[]), CAST(:asked_emails AS text[]), CAST(:links_are_dead AS boolean[]),
-            CAST(:contact_ids AS text[]),
-            CAST(:emails AS text[]), CAST(:phones AS text[]), CAST(:first_names AS text[]),
-            CAST(:last_names AS text[]), CAST(:company_names AS text[]))
-        ON CONFLICT (work_list_id, position) DO UPDATE SET
-            outcome = excluded.outcome, asked_contact_id = excluded.asked_contact_id,
-            asked_email = excluded.asked_email, link_is_dead = excluded.link_is_dead,
-            contact_id = excluded.contact_id, email = excluded.email,
-            phone = excluded.phone, first_name = excluded.first_name, last_name = excluded.last_name,
-            company_name = excluded.company_name
-    """)
-    contacts = [r.contact or _NO_CONTACT for r in page]
-    connection.execute(
-        insert,
-        {
-            "work_list_id": work_list.id,
-            "positions": [r.key.position for r in page],
-            "lead_ids": [r.key.lead_id for r in page],
-            "outcomes": [r.outcome.value for r in page],
-            "asked_contact_ids": [r.key.contact_id for r in page],
-            "asked_emails": [r.asked_email for r in page],
-            "links_are_dead": [r.link_is_dead for r in page],
-            "contact_ids": [c.contact_id or None for c in contacts],
-            "emails": [c.email for c in contacts],
-            "phones": [c.phone for c in contacts],
-            "first_names": [c.first_name for c in contacts],
-            "last_names": [c.last_name for c in contacts],
-            "company_names": [c.company_name for c in contacts],
-        },
-    )
-    progress = text("UPDATE work_lists SET looked_up = GREATEST(looked_up, :upto) WHERE id = :id")
-    connection.execute(progress, {"upto": upto, "id": work_list.id})
-
-
-_NO_CONTACT = ContactFields(contact_id="")
-
-
-def lookup_counts(connection: Connection, work_list: WorkList) -> dict[str, int]:
-    """Leads looked up so far: `found`, or the outcome of a lookup that found nothing."""
-    query = text("""
-        SELECT coalesce(resolved.outcome, item.outcome) AS outcome, count(*)
-        FROM work_items AS item
-        LEFT JOIN resolved_contacts AS resolved
-            ON resolved.work_list_id = item.work_list_id AND resolved.position = item.position
-        WHERE item.work_list_id = :id AND coalesce(resolved.outcome, item.outcome) IS NOT NULL
-        GROUP BY 1
-    """)
-    by_outcome = {Outcome(name): int(count) for name, count in connection.execute(query, {"id": work_list.id})}
-    counts = {"found": sum(count for outcome, count in by_outcome.items() if outcome in FOUND)}
-    counts |= {outcome.value: by_outcome.get(outcome, 0) for outcome in Outcome if outcome not in FOUND}
-    return counts
-
-
-def final_counts(connection: Connection, work_list: WorkList) -> Counts:
-    """The list's leads by final outcome, and the fields that were filled."""
-    outcomes = text("""
-        SELECT outcome, count(*) FROM work_items WHERE work_list_id = :id AND outcome IS NOT NULL GROUP BY outcome
-    """)
-    columns = ", ".join(f"count(*) FILTER (WHERE filled & {field.value} <> 0)" for field in LeadField)
-    fields = text(f"SELECT {columns} FROM work_items WHERE work_list_id = :id")  # noqa: S608 - numbers of our enum
-    values = {"id": work_list.id}
-    return Counts(
-        {Outcome(name): int(count) for name, count in connection.execute(outcomes, values)},
-        dict(zip(LeadField, map(int, connection.execute(fields, values).one()), strict=True)),
-    )
-
-
 def drop_abandoned_lists(connection: Connection) -> None:
     """Deletes lists that nobody takes up again, with what was found for them: too old, or of deactivated clients.
 
@@ -298,3 +195,25 @@ def drop_abandoned_lists(connection: Connection) -> None:
 def finish(connection: Connection, work_list: WorkList) -> None:
     """Closes the list: every lead on it has its outcome."""
     connection.execute(text("UPDATE work_lists SET finished_at = now() WHERE id = :id"), {"id": work_list.id})
+
+
+def complete_pass(connection: Connection, work_list: WorkList) -> datetime | None:
+    """The moment up to which leads with a lookup on record know of changed contacts, now that the list is through.
+
+    Only a list of all eligible leads tells; None for any other. The records of leads that are not on it, or whose
+    lookup failed, are dropped: they missed what changed since their last lookup, and count as never looked up.
+
+    Call when every lead of the list has an outcome, failed ones included.
+    """
+    query = text("SELECT built_at FROM work_lists WHERE id = :id AND unlimited AND scope = 'all'")
+    built_at = connection.execute(query, {"id": work_list.id}).scalar_one_or_none()
+    if built_at is None:
+        return None
+    drop = text(f"""
+        DELETE FROM lead_lookups AS lookup
+        WHERE lookup.client_id = :client_id AND NOT EXISTS (
+            SELECT FROM work_items AS item
+            WHERE item.work_list_id = :id AND item.lead_id = lookup.lead_id AND item.outcome <> '{Outcome.FAILED}')
+    """)  # noqa: S608 - a name of our enum
+    connection.execute(drop, {"id": work_list.id, "client_id": work_list.client_id})
+    return cast("datetime", built_at)

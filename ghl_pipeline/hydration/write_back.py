@@ -12,12 +12,13 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError
 
+from ghl_pipeline.database.rows import as_array, as_json_rows
 from ghl_pipeline.hydration.claims import Claims
 from ghl_pipeline.hydration.matching import normal_address
 from ghl_pipeline.hydration.merge import ContactFields, LeadRow, Merged, merge
 from ghl_pipeline.hydration.outcomes import LeadField, Outcome
 from ghl_pipeline.hydration.resolve import LeadKey, Resolution
-from ghl_pipeline.hydration.work_list import WorkList
+from ghl_pipeline.hydration.work_list import ASKED, ELIGIBLE_REASONS, WorkList
 
 T = TypeVar("T")
 
@@ -32,13 +33,16 @@ NOTHING = LeadField(0)
 class Written:
     """How one lead ended, and what was filled in it.
 
-    Not `settled`: the lead changed, or was deleted, since it was looked up, so the lookup says nothing about it.
+    Not `settled`: the lead changed, or was deleted, since it was looked up, so the lookup says nothing about it. Not
+    `holds`: another lead of the client stands in the way, so that the answer may be another one without any change at
+    GHL.
     """
 
     lead_id: int
     outcome: Outcome
     filled: LeadField = NOTHING
     settled: bool = True
+    holds: bool = True
 
 
 def write_back_page(engine: Engine, work_list: WorkList, default_region: str, size: int) -> int:
@@ -96,15 +100,14 @@ def _write_list_page(connection: Connection, work_list: WorkList, default_region
     written, changed = _decide(connection, work_list.client_id, default_region, page, None)
     _update_leads(connection, work_list.client_id, changed)
     _record_lookups(connection, work_list.client_id, written)
-    values = {
-        "id": work_list.id,
-        "positions": [resolution.key.position for resolution in page],
-        "outcomes": [lead.outcome.value for lead in written],
-        "filled": [int(lead.filled) for lead in written],
-    }
-    connection.execute(_MARK_ITEMS, values)
-    taken_off = connection.execute(_TAKE_OFF, values).rowcount
-    connection.execute(_COUNT_WRITTEN, values | {"leads": taken_off})
+    items = [
+        {"position": resolution.key.position, "outcome": lead.outcome, "filled": int(lead.filled)}
+        for resolution, lead in zip(page, written, strict=True)
+    ]
+    connection.execute(_MARK_ITEMS, {"id": work_list.id, "rows": as_json_rows(items)})
+    positions = as_array(resolution.key.position for resolution in page)
+    taken_off = connection.execute(_TAKE_OFF, {"id": work_list.id, "positions": positions}).rowcount
+    connection.execute(_COUNT_WRITTEN, {"id": work_list.id, "leads": taken_off})
     return len(page)
 
 
@@ -170,12 +173,12 @@ def _decide(
         elif contact is None:
             written.append(Written(lead.id, resolution.outcome))
         elif not claims.may_link(lead, contact.contact_id):
-            written.append(Written(lead.id, Outcome.AMBIGUOUS))
+            written.append(Written(lead.id, Outcome.AMBIGUOUS, holds=False))
         else:
             offered = claims.without_taken_email(lead, contact)
             merged = merge(lead, offered, default_region, relink=resolution.link_is_dead)
             claims.take(merged)
-            written.append(Written(lead.id, _outcome_of(merged), merged.filled))
+            written.append(Written(lead.id, _outcome_of(merged), merged.filled, holds=offered is contact))
             if merged.filled:
                 changed.append(merged)
     return written, changed
@@ -190,10 +193,11 @@ def _outcome_of(merged: Merged) -> Outcome:
 def _changed_meanwhile(lead: LeadRow, asked: Resolution) -> bool:
     """Whether somebody linked the lead, unlinked it or corrected its address since it was looked up.
 
-    An address that was blank then and is filled now is no reason: the contact was found by the lead's link.
+    An address that was blank then and is filled now is no reason when a contact was found: by the lead's link.
     """
     address_then = normal_address(asked.asked_email)
-    other_address = address_then is not None and normal_address(lead.email) != address_then
+    was_asked_for = address_then is not None or asked.contact is None
+    other_address = was_asked_for and normal_address(lead.email) != address_then
     return lead.contact_id != asked.key.contact_id or other_address
 
 
@@ -204,7 +208,7 @@ def _read_leads(connection: Connection, client_id: int, lead_ids: Sequence[int],
         FROM leads WHERE client_id = :client_id AND id = ANY(CAST(:ids AS bigint[]))
         ORDER BY id {"FOR NO KEY UPDATE" if lock else ""}
     """)  # noqa: S608 - one of two constants
-    rows = connection.execute(query, {"client_id": client_id, "ids": list(lead_ids)})
+    rows = connection.execute(query, {"client_id": client_id, "ids": as_array(lead_ids)})
     return {
         row.id: LeadRow(
             row.id, row.ghl_contact_id, row.email, row.phone, row.first_name, row.last_name, row.company_name,
@@ -217,20 +221,20 @@ def _read_leads(connection: Connection, client_id: int, lead_ids: Sequence[int],
 def _update_leads(connection: Connection, client_id: int, changed: Sequence[Merged]) -> None:
     if not changed:
         return
-    connection.execute(
-        _UPDATE_LEADS,
+    rows = [
         {
-            "client_id": client_id,
-            "ids": [merged.lead.id for merged in changed],
-            "contact_ids": [merged.lead.contact_id for merged in changed],
-            "emails": [merged.lead.email for merged in changed],
-            "phones": [merged.lead.phone for merged in changed],
-            "first_names": [merged.lead.first_name for merged in changed],
-            "last_names": [merged.lead.last_name for merged in changed],
-            "company_names": [merged.lead.company_name for merged in changed],
-            "enriched": [merged.enriched for merged in changed],
-        },
-    )
+            "id": merged.lead.id,
+            "ghl_contact_id": merged.lead.contact_id,
+            "email": merged.lead.email,
+            "phone": merged.lead.phone,
+            "first_name": merged.lead.first_name,
+            "last_name": merged.lead.last_name,
+            "company_name": merged.lead.company_name,
+            "enriched": merged.enriched,
+        }
+        for merged in changed
+    ]
+    connection.execute(_UPDATE_LEADS, {"client_id": client_id, "rows": as_json_rows(rows)})
 
 
 _UPDATE_LEADS = text("""
@@ -240,18 +244,15 @@ _UPDATE_LEADS = text("""
         enrichment_status = CASE WHEN new.enriched THEN 'enriched' ELSE lead.enrichment_status END,
         enrichment_source = CASE WHEN new.enriched THEN 'ghl' ELSE lead.enrichment_source END,
         enriched_at = CASE WHEN new.enriched THEN now() ELSE lead.enriched_at END
-    FROM unnest(
-        CAST(:ids AS bigint[]), CAST(:contact_ids AS text[]), CAST(:emails AS text[]), CAST(:phones AS text[]),
-        CAST(:first_names AS text[]), CAST(:last_names AS text[]), CAST(:company_names AS text[]),
-        CAST(:enriched AS boolean[])
-    ) AS new (id, ghl_contact_id, email, phone, first_name, last_name, company_name, enriched)
+    FROM json_to_recordset(CAST(:rows AS json)) AS new (
+        id bigint, ghl_contact_id text, email text, phone text, first_name text, last_name text, company_name text,
+        enriched boolean)
     WHERE lead.id = new.id AND lead.client_id = :client_id
 """)
 
 _MARK_ITEMS = text("""
     UPDATE work_items AS item SET outcome = new.outcome, filled = new.filled
-    FROM unnest(CAST(:positions AS integer[]), CAST(:outcomes AS text[]), CAST(:filled AS smallint[]))
-        AS new (position, outcome, filled)
+    FROM json_to_recordset(CAST(:rows AS json)) AS new (position integer, outcome text, filled smallint)
     WHERE item.work_list_id = :id AND item.position = new.position
 """)
 
@@ -263,23 +264,31 @@ _COUNT_WRITTEN = text("UPDATE work_lists SET written = written + :leads WHERE id
 
 
 def _record_lookups(connection: Connection, client_id: int, written: Sequence[Written]) -> None:
-    """Remembers per lead that and how it was looked up; leads deleted meanwhile have nothing to remember it for.
+    """Remembers per lead that and how it was looked up, and for which question, as the lead is after the write.
+
+    Leads deleted meanwhile have nothing to remember it for.
 
     A lookup that failed, or of what the lead no longer is, was none: the lead keeps its place among those that wait
     longest.
     """
-    query = text("""
-        INSERT INTO lead_lookups (lead_id, client_id, outcome)
-        SELECT new.lead_id, :client_id, new.outcome
-        FROM unnest(CAST(:lead_ids AS bigint[]), CAST(:outcomes AS text[])) AS new (lead_id, outcome)
+    query = text(f"""
+        INSERT INTO lead_lookups (lead_id, client_id, outcome, asked, missing)
+        SELECT new.lead_id, :client_id, new.outcome, CASE WHEN new.holds THEN {ASKED} END, {ELIGIBLE_REASONS}
+        FROM json_to_recordset(CAST(:rows AS json)) AS new (lead_id bigint, outcome text, holds boolean)
         JOIN leads AS lead ON lead.id = new.lead_id AND lead.client_id = :client_id
         ORDER BY new.lead_id
-        ON CONFLICT (lead_id) DO UPDATE SET outcome = excluded.outcome, looked_up_at = now()
-    """)
-    answered = [lead for lead in written if lead.settled and lead.outcome is not Outcome.FAILED]
-    values = {
-        "client_id": client_id,
-        "lead_ids": [lead.lead_id for lead in answered],
-        "outcomes": [lead.outcome.value for lead in answered],
-    }
-    connection.execute(query, values)
+        ON CONFLICT (lead_id) DO UPDATE
+        SET client_id = excluded.client_id, outcome = excluded.outcome, asked = excluded.asked,
+            missing = excluded.missing, looked_up_at = now()
+    """)  # noqa: S608 - constants of ours
+    answered = [
+        {"lead_id": lead.lead_id, "outcome": lead.outcome, "holds": lead.holds}
+        for lead in written
+        if lead.settled and lead.outcome is not Outcome.FAILED
+    ]
+    connection.execute(query, {"client_id": client_id, "rows": as_json_rows(answered)})
+    # What an older record says of a lead that changed meanwhile may come true again, but not what changed at GHL since.
+    forget = text("DELETE FROM lead_lookups WHERE lead_id = ANY(CAST(:ids AS bigint[]))")
+    unsettled = [lead.lead_id for lead in written if not lead.settled]
+    if unsettled:
+        connection.execute(forget, {"ids": as_array(unsettled)})

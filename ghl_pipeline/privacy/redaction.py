@@ -22,7 +22,7 @@ from ghl_pipeline.privacy.patterns import redact
 __all__ = ["install", "redact", "safe_error_text"]
 
 # They print URLs, with the query, below WARNING.
-_LOGGERS_THAT_PRINT_URLS = ("asyncio", "httpcore", "httpx", "urllib3")
+_LOGGERS_THAT_PRINT_URLS = ("aiohttp", "asyncio", "httpcore", "httpx", "urllib3")
 _MASK_USER_ERRORS = "DAGSTER_REDACT_USER_CODE_ERRORS"
 # dagster/_utils/error.py reads the mask's variable at each error, this one when it is imported.
 _MASKED_ERRORS_LOGGER = "DAGSTER_REDACTED_ERROR_LOGGER_NAME"

@@ -19,7 +19,7 @@ from ghl_pipeline.sandbox.responses import (
     search_item,
     unprocessable,
 )
-from ghl_pipeline.sandbox.search import parse_search, run_search
+from ghl_pipeline.sandbox.search import Page, parse_search, run_search
 from ghl_pipeline.sandbox.search_filters import FilterRules
 from ghl_pipeline.sandbox.world import Location
 
@@ -73,17 +73,28 @@ def search_contacts(call: Call) -> Answer:
             primary_email_only=faults.primary_email_only,
             max_or_leaves=faults.max_or_leaves,
             or_refusal_status=faults.or_refusal_status,
-            or_answers_first_leaf_only=faults.or_answers_first_leaf_only,
+            or_answers_first_leaves=1 if faults.or_answers_first_leaf_only else faults.or_answers_first_leaves,
         ),
     )
+    if (faults.cursors_refused and search.after) or (faults.ranges_refused and search.has_range):
+        raise bad_request(
+            "Invalid Operator passed for field dateUpdated" if search.has_range else "Invalid searchAfter"
+        )
+    if faults.unfiltered_status is not None and not search.filters.members:
+        raise Refusal(faults.unfiltered_status, "filters should not be empty")
     page = run_search(search, location.indexed_contacts)
+    if faults.ranges_find_nothing and search.has_range:
+        page = Page((), (), 0)
     for field, value in search.lookups():
         location.statistics.looked_up(field, value)
     items = [
         search_item(contact, location.id, cursor, lower_case_names_only=faults.lower_case_names_only)
         for contact, cursor in zip(page.contacts, page.cursors, strict=True)
     ]
-    return Answer({"contacts": items, "total": page.total})
+    total = page.total + faults.total_surplus
+    return Answer(
+        {"contacts": items, "total": total if faults.total_at_most is None else min(total, faults.total_at_most)}
+    )
 
 
 def find_duplicate(call: Call) -> Answer:

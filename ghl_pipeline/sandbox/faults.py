@@ -71,6 +71,20 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     or_refusal_status: Literal[400, 413, 422, 500] = 400
     or_answers_first_leaf_only: bool = False
     """OR groups are accepted and silently answer for their first member."""
+    or_answers_first_leaves: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """The same, for that many first members."""
+    cursors_refused: bool = False
+    """A search with `searchAfter` is refused with 400, so that nobody gets beyond a first page."""
+    ranges_refused: bool = False
+    """A search by a date range is refused with 400."""
+    ranges_find_nothing: bool = False
+    """A search by a date range is accepted and silently finds nobody."""
+    unfiltered_status: Literal[400, 422, 500] | None = None
+    """A search without filters, as a pull of all contacts makes, is answered with this status."""
+    total_surplus: Count = 0
+    """A search's `total` says so many contacts more than there are."""
+    total_at_most: Count | None = None
+    """A search's `total` stops counting there, as Elasticsearch's does at 10,000 unless told otherwise."""
     case_sensitive_email: bool = False
     primary_email_only: bool = False
     """`email eq` does not look at additional e-mails; whether GHL does is not documented."""
@@ -78,6 +92,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Search items lack firstName and lastName, as HighLevel's page on the search says."""
     index_lag_seconds: Seconds = 0.0
     """Searches see a write that much later; GET sees it at once."""
+    clock_shift_seconds: float = 0.0
+    """GHL's clock, in the Date header and in the dates of what is written, is that much ahead; behind if negative."""
 
     def __post_init__(self) -> None:
         """Refuses rates that add up to more than every request."""

@@ -59,6 +59,7 @@ class QuietServer(uvicorn.Server):
             ws="none",
             access_log=False,
             log_config=None,
+            date_header=False,  # the application tells the time, by a clock that may be wrong
             # A connection that is dropped on purpose would be reported as an error of the application.
             log_level="critical",
             timeout_graceful_shutdown=1,

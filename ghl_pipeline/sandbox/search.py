@@ -43,6 +43,11 @@ class ContactSearch:
     after: Cursor | None
     words: tuple[str, ...]
 
+    @property
+    def has_range(self) -> bool:
+        """Whether a filter is a range of dates."""
+        return any(leaf.operator == "range" for leaf in leaves(self.filters))
+
     def lookups(self) -> Iterator[tuple[str, str]]:
         """Field and value of every `eq` leaf."""
         return ((leaf.field, str(leaf.value)) for leaf in leaves(self.filters) if leaf.operator == "eq")

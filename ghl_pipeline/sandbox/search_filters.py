@@ -28,7 +28,7 @@ class FilterRules:
     primary_email_only: bool = False
     max_or_leaves: int | None = None
     or_refusal_status: int = 400
-    or_answers_first_leaf_only: bool = False
+    or_answers_first_leaves: int | None = None
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ def _parse_group(node: Mapping[str, object], rules: FilterRules) -> Group:
         raise unprocessable("filters should not be empty")
     if any_of and rules.max_or_leaves is not None and sum(1 for _ in leaves(group)) > rules.max_or_leaves:
         raise Refusal(rules.or_refusal_status, "Too many filters passed in group OR")
-    if any_of and rules.or_answers_first_leaf_only:
-        return Group(any_of=True, members=group.members[:1])
+    if any_of and rules.or_answers_first_leaves is not None:
+        return Group(any_of=True, members=group.members[: rules.or_answers_first_leaves])
     return group
 
 

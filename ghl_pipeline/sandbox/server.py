@@ -53,7 +53,8 @@ def _endpoint(world: World, route: Route | None) -> Endpoint:
                 return _response(Refusal(401, "Invalid token: access token is invalid").answer())
             dice = world.faults.of(location.id)
             refused = _refused_by_limit(location, dice, arrived)
-            headers = location.limiter.headers(arrived)
+            date = formatdate(arrived + dice.faults.clock_shift_seconds, usegmt=True)
+            headers = {"Date": date, **location.limiter.headers(arrived)}
             mishap = Mishap.NONE if refused else dice.roll(name)
         if not refused:
             hang = dice.faults.hang_seconds if mishap is Mishap.HANG else 0.0

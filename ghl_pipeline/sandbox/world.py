@@ -146,7 +146,7 @@ class Location:
         self.statistics = LocationStatistics(self.limiter.limits.interval_seconds)
 
     def _now(self) -> int:
-        return int(self._clock() * 1000)
+        return int((self._clock() + self.faults.clock_shift_seconds) * 1000)
 
     def _save(self, contact: Contact) -> Contact:
         self._write(contact.id, contact)

@@ -30,8 +30,8 @@ def commands() -> Iterator[tuple[str, ...]]:
 
 def test_the_commands_are_those_of_the_manual() -> None:
     assert {" ".join(words) for words in commands()} == {
-        "", "demo", "dev", "backfill", "sync-lead", "sync-all", "status", "sandbox", "db", "db upgrade", "db stop",
-        "db remove", "clients", "clients add", "clients list", "clients import", "clients deactivate",
+        "", "demo", "dev", "backfill", "sync-lead", "sync-all", "status", "doctor", "sandbox", "db", "db upgrade",
+        "db stop", "db remove", "clients", "clients add", "clients list", "clients import", "clients deactivate",
         "clients reactivate", "clients set-token",
     }  # fmt: skip
 

@@ -1,11 +1,15 @@
 """Clients as the pipeline opens them, and a throttle without a limit for tests that are not about it."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+import aiohttp
 import httpx
 import pytest
+from aiohttp.abc import ResolveResult
 from pydantic import SecretStr
 
 from ghl_pipeline.ghl.client import LocationClient, open_client
@@ -16,6 +20,8 @@ from ghl_pipeline.sandbox.world import Location
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 
 QUICK = RetryPolicy(max_attempts=3, max_429=3, deadline_seconds=30, first_pause_seconds=0.01)
+SLOW_NAME = "slow.example"
+SLOW_NAME_SECONDS = 0.4
 
 
 @dataclass
@@ -25,6 +31,9 @@ class Unlimited:
     acquired: int = 0
     refusals: list[float | None] = field(default_factory=list)
     learned: list[tuple[int, float]] = field(default_factory=list)
+
+    async def sent(self, at: float) -> None:
+        """Has no slot to move."""
 
     async def acquire(self, facts: CallFacts) -> float:
         self.acquired += 1
@@ -91,3 +100,20 @@ async def connect(sandbox: Sandbox) -> AsyncIterator[Connector]:
 @pytest.fixture
 def location(sandbox: Sandbox) -> Location:
     return sandbox.add_location()
+
+
+@pytest.fixture
+def slow_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every name means this machine, and takes `SLOW_NAME_SECONDS` to look up; the names that were."""
+    asked: list[str] = []
+
+    async def resolve(
+        _: object, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        asked.append(host)
+        await asyncio.sleep(SLOW_NAME_SECONDS)
+        found = ResolveResult(hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0, flags=0)
+        return [found]
+
+    monkeypatch.setattr(aiohttp.DefaultResolver, "resolve", resolve)
+    return asked

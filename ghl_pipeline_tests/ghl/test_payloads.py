@@ -285,6 +285,15 @@ def test_any_list_is_a_page_whose_items_are_contacts_or_counted(sent: list[objec
 
 
 @settings(deadline=None)
+@given(sent=st.lists(items.filter(lambda item: item["id"] == "contact1"), max_size=4))
+def test_a_broken_item_changes_nothing_of_how_the_others_are_read(sent: list[object]) -> None:
+    """A page without one is read in one go, with one item by item."""
+    whole, broken = (decode_search(json.dumps({"contacts": page}).encode()) for page in (sent, [None, *sent]))
+    assert (broken.contacts, broken.next_cursor) == (whole.contacts, whole.next_cursor)
+    assert broken.unreadable == whole.unreadable + 1
+
+
+@settings(deadline=None)
 @given(body=st.binary(max_size=200) | anything.map(lambda value: json.dumps(value).encode()))
 @example(b"[" * 100_000)
 @example(b'{"message": ' + b"[" * 100_000)

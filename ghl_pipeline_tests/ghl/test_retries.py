@@ -205,6 +205,9 @@ async def test_time_waited_on_the_limit_is_not_held_against_the_call(
     sandbox: Sandbox, location: Location, connect: Connector
 ) -> None:
     class Slow(Unlimited):
+        async def sent(self, at: float) -> None:
+            """Has no slot to move."""
+
         async def acquire(self, facts: CallFacts) -> float:
             await asyncio.sleep(0.3)
             return 0.3 + await super().acquire(facts)
@@ -219,6 +222,9 @@ async def test_time_waited_on_the_limit_is_not_held_against_the_call(
 
 async def test_the_waits_of_calls_side_by_side_add_up(location: Location, connect: Connector) -> None:
     class Slow(Unlimited):
+        async def sent(self, at: float) -> None:
+            """Has no slot to move."""
+
         async def acquire(self, facts: CallFacts) -> float:
             await asyncio.sleep(0.05)
             return 0.05

@@ -3,16 +3,17 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from itertools import pairwise
-from threading import Thread
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
+from ghl_pipeline.ghl import throttle_row
 from ghl_pipeline.ghl.errors import CallFacts, DailyQuotaReached
-from ghl_pipeline.ghl.throttle import GUARD, Limits, LocationThrottle, _learn, _Learned, _Lease, _register, _reserve
+from ghl_pipeline.ghl.throttle import LEASE, Limits, LocationThrottle
+from ghl_pipeline.ghl.throttle_row import BURST, GUARD, Lease
+from ghl_pipeline_tests.fixtures.sandbox import Sandbox
+from ghl_pipeline_tests.ghl.conftest import SLOW_NAME, SLOW_NAME_SECONDS, Connector
+from ghl_pipeline_tests.ghl.throttle_row_tools import database_now, lane_of, row_of
 
 FACTS = CallFacts("LocationAAAAAAAAAAAA", "POST", "/contacts/search")
 
@@ -48,8 +49,16 @@ async def test_two_processes_share_one_budget(engine: Engine) -> None:
     assert most_in_a_window(sorted(moments[0] + moments[1]), 0.5) <= 10
 
 
+async def test_the_slots_of_a_window_do_not_come_all_at_once_from_two_processes_either(engine: Engine) -> None:
+    limits = Limits(max_requests=20, interval_seconds=4, max_per_day=1000, interactive=0)
+    first, second = await asyncio.gather(take(engine, limits, 10), take(engine, limits, 10))
+    window = 4 * (1 + GUARD)
+    # The last is due 19 gaps after the first, and that one is used within the guard or not at all.
+    assert max(first + second) - min(first + second) >= 19 * window / (20 * BURST) - 4 * GUARD
+
+
 async def test_locations_do_not_wait_for_each_other(engine: Engine) -> None:
-    limits = Limits(max_requests=2, interval_seconds=60, max_per_day=1000)
+    limits = Limits(max_requests=2, interval_seconds=60, max_per_day=1000, interactive=0)
     await take(engine, limits, 2)
     other = LocationThrottle(engine, "LocationBBBBBBBBBBBB", limits)
     assert await other.acquire(FACTS) < 5
@@ -115,7 +124,7 @@ async def test_the_quota_starts_anew_the_next_day(engine: Engine) -> None:
     assert await throttle(engine, limits).acquire(FACTS) < 5
 
 
-async def test_slots_that_came_too_late_are_thrown_away(engine: Engine) -> None:
+async def test_slots_that_came_too_late_are_given_back(engine: Engine) -> None:
     """A process that stalled (swap, a long computation) must not send its old slots in a burst."""
     budget = throttle(engine, Limits(max_requests=4, interval_seconds=0.4, max_per_day=1000))
     sent: list[float] = []
@@ -129,6 +138,83 @@ async def test_slots_that_came_too_late_are_thrown_away(engine: Engine) -> None:
     time.sleep(0.3)  # noqa: ASYNC251 - the stall is the point
     await asyncio.gather(*tasks)
     assert most_in_a_window(sorted(sent), 0.4) <= 4
+    assert row_of(engine, "used_today") == 12
+
+
+async def test_a_process_that_stalled_is_promised_one_slot_and_then_more_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    reserve = throttle_row.reserve
+
+    def noting(engine: Engine, location: str, count: int, limits: Limits, *, is_interactive: bool) -> Lease | None:
+        counts.append(count)
+        return reserve(engine, location, count, limits, is_interactive=is_interactive)
+
+    monkeypatch.setattr(throttle_row, "reserve", noting)
+    budget = throttle(engine, Limits(max_requests=400, interval_seconds=30, max_per_day=1000, interactive=0))
+    tasks = [asyncio.create_task(budget.acquire(FACTS)) for _ in range(60)]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    time.sleep(0.5)  # noqa: ASYNC251 - more than the 0.25 s that a slot may be late
+    await asyncio.gather(*tasks)
+    assert counts[0] == LEASE
+    assert any(counts[nth : nth + LEASE] == list(range(1, LEASE + 1)) for nth in range(len(counts)))
+
+
+# --- requests that leave late
+
+
+async def test_a_request_that_left_late_makes_the_next_window_later(engine: Engine) -> None:
+    budget = throttle(engine, Limits(max_requests=1, interval_seconds=1.0, max_per_day=1000, interactive=0))
+    await budget.acquire(FACTS)
+    await budget.sent(time.monotonic() + 0.8)
+    assert await budget.acquire(FACTS) >= 1.7
+
+
+async def test_a_request_that_left_in_time_moves_nothing(engine: Engine) -> None:
+    budget = throttle(engine, Limits(max_requests=10, interval_seconds=30, max_per_day=1000, interactive=0))
+    before_any = time.monotonic()
+    await budget.acquire(FACTS)
+    slots = lane_of(engine, "slots")
+    await budget.sent(before_any)
+    assert lane_of(engine, "slots") == slots
+
+
+async def test_of_requests_side_by_side_each_tells_of_its_own_slot(engine: Engine) -> None:
+    budget = throttle(engine, Limits(max_requests=3, interval_seconds=6, max_per_day=1000, interactive=0))
+    all_have_one = asyncio.Barrier(3)
+
+    async def one(late: float) -> None:
+        await budget.acquire(FACTS)
+        before = time.monotonic()
+        await all_have_one.wait()
+        if late:
+            await budget.sent(before + late)
+
+    tasks = []
+    for late in (100.0, 0.0, 200.0):
+        tasks.append(asyncio.create_task(one(late)))
+        await asyncio.sleep(0)  # so that slots go in this order
+    await asyncio.gather(*tasks)
+    first, second, third = lane_of(engine, "slots")[-3:]
+    # Half a second apart when they were given: the middle one stays, the others go where their requests went.
+    assert second - first == pytest.approx(100 - 0.5, abs=0.4)
+    assert third - second == pytest.approx(100 + 1.0, abs=0.4)
+
+
+async def test_a_connection_that_took_long_is_told_to_the_throttle(
+    engine: Engine, sandbox: Sandbox, connect: Connector, slow_names: Sequence[str]
+) -> None:
+    location = sandbox.add_location()
+    budget = LocationThrottle(engine, location.id, Limits(10, 10, 1000, interactive=0))
+    client = await connect(location, budget, url=sandbox.url.replace("127.0.0.1", SLOW_NAME))
+    began = database_now(engine)
+    await client.location()
+    assert slow_names == [SLOW_NAME]
+    assert lane_of(engine, "slots")[-1] >= began + SLOW_NAME_SECONDS
+    known = lane_of(engine, "slots")
+    await client.location()  # on the connection that is there now
+    assert lane_of(engine, "slots")[: len(known) - 1] == known[1:]
 
 
 # --- limits that were learned, and limits that differ
@@ -162,7 +248,7 @@ async def test_another_process_that_starts_lifts_nothing_for_one_that_has_learne
 
 
 async def test_a_limit_that_is_higher_again_is_lifted_up_to_ours(engine: Engine) -> None:
-    budget = throttle(engine, Limits(max_requests=8, interval_seconds=30, max_per_day=1000))
+    budget = throttle(engine, Limits(max_requests=8, interval_seconds=30, max_per_day=1000, interactive=0))
     await budget.learn(2, 30.0)
     for _ in range(2):
         await budget.acquire(FACTS)
@@ -170,19 +256,20 @@ async def test_a_limit_that_is_higher_again_is_lifted_up_to_ours(engine: Engine)
     started = time.monotonic()
     for _ in range(6):
         await budget.acquire(FACTS)
-    assert time.monotonic() - started < 5
+    # Spaced over a quarter of the window; without the higher limit all of them would be a window later.
+    assert time.monotonic() - started < 12
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(budget.acquire(FACTS), 0.3)
 
 
 async def test_slots_leased_by_others_are_void_once_a_lower_limit_is_learned(engine: Engine) -> None:
-    limits = Limits(max_requests=2, interval_seconds=1.0, max_per_day=1000)
+    limits = Limits(max_requests=2, interval_seconds=1.0, max_per_day=1000, interactive=0)
     first, second = throttle(engine, limits), throttle(engine, limits)
     await asyncio.gather(first.acquire(FACTS), second.acquire(FACTS))
     waiting = asyncio.create_task(second.acquire(FACTS))
     await asyncio.sleep(0.1)
     await first.learn(1, 1.5)
-    assert await waiting >= 2.3  # a window after the slot at 1 s, which is lost
+    assert await waiting >= 1.45  # a window of the new limit after the first two; the slot at 1 s is given back
 
 
 @pytest.mark.parametrize(("most", "seconds"), [(0, 10.0), (25, 0.0), (10**12, 10.0), (1, 1e9)])
@@ -198,7 +285,7 @@ async def test_what_no_limit_can_be_is_not_learned(engine: Engine, most: int, se
 
 
 async def test_of_two_processes_with_limits_of_their_own_the_lower_one_wins(engine: Engine) -> None:
-    higher, lower = Limits(40, 1.5, 1000), Limits(4, 1.5, 1000)
+    higher, lower = Limits(40, 1.5, 1000, interactive=0), Limits(4, 1.5, 1000, interactive=0)
     first = await take(engine, lower, 1)
     both = await asyncio.gather(take(engine, lower, 4), take(engine, higher, 5))
     # Ten requests at four a window: the ninth lies two windows after the first, whoever sends it.
@@ -217,143 +304,52 @@ async def test_the_last_requests_of_a_day_are_used(engine: Engine) -> None:
     assert [isinstance(end, DailyQuotaReached) for end in ended] == [False, False, False, True, True]
 
 
-# --- the reservation alone
+# --- work that somebody waits for
 
 
-def reserve(engine: Engine, count: int, limits: Limits) -> _Lease:
-    _register(engine, "L", limits)  # every process does
-    lease = _reserve(engine, "L", count, limits)
-    assert lease is not None
-    return lease
+async def test_interactive_work_does_not_queue_behind_a_backfill(engine: Engine) -> None:
+    limits = Limits(max_requests=20, interval_seconds=30, max_per_day=1000, interactive=3)
+    backfill = throttle(engine, limits)
+    await backfill.learn(20, 30.0)
+    queue = [asyncio.create_task(backfill.acquire(FACTS)) for _ in range(40)]
+    for task in queue[:17]:
+        await task
+    interactive = LocationThrottle(engine, FACTS.location_id, limits, interactive=True)
+    assert sum([await interactive.acquire(FACTS) for _ in range(3)]) < 5
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(interactive.acquire(FACTS), 0.3)
+    assert sum(task.done() for task in queue) == 17
+    for task in queue:
+        task.cancel()
+    await asyncio.gather(*queue, return_exceptions=True)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    counts=st.lists(st.integers(1, 5), min_size=1, max_size=30),
-    max_requests=st.integers(5, 40),
-    interval=st.floats(0.5, 30),
-)
-def test_reserved_slots_keep_the_limit_whatever_is_asked(
-    engine: Engine, counts: list[int], max_requests: int, interval: float
-) -> None:
-    forget(engine)
-    slots: list[float] = []
-    for count in counts:
-        lease = reserve(engine, count, Limits(max_requests, interval, 1_000_000))
-        assert len(lease.slots) == count
-        slots += lease.slots
-    assert slots == sorted(slots)
-    for earlier, later in zip(slots, slots[max_requests:], strict=False):
-        assert later - earlier >= interval * (1 + GUARD) - 1e-6
-
-
-def forget(engine: Engine) -> None:
-    with engine.begin() as connection:
-        connection.execute(text("DELETE FROM location_throttle"))
-
-
-def let_pass(engine: Engine, seconds: float) -> None:
-    """Ages the row, as if the clock had gone on."""
-    with engine.begin() as connection:
-        connection.execute(
-            text("""
-                UPDATE location_throttle SET
-                    slots = ARRAY(SELECT at - :seconds FROM unnest(slots) WITH ORDINALITY AS s (at, nth) ORDER BY nth),
-                    asked_until = asked_until - :seconds
-            """),
-            {"seconds": seconds},
-        )
-
-
-def assert_kept(slots: Sequence[float], nth: int, most: int, seconds: float) -> None:
-    """The window that ends with the nth slot holds no more than `most`."""
-    if nth >= most:
-        assert slots[nth] - slots[nth - most] >= seconds * (1 + GUARD) - 1e-5
-
-
-LIMITS = st.builds(Limits, st.integers(1, 30), st.sampled_from([0.5, 3.0, 10.0]), st.just(1_000_000))
-STEPS = st.one_of(
-    st.tuples(st.just("reserve"), st.integers(0, 1), st.integers(1, 5)),
-    st.tuples(st.just("learn"), st.integers(1, 40), st.sampled_from([0.5, 1.0, 10.0, 20.0])),
-    st.tuples(st.just("pass"), st.floats(0.01, 15), st.none()),
-)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(asked=st.tuples(LIMITS, LIMITS), steps=st.lists(STEPS, min_size=10, max_size=50))
-def test_no_window_holds_too_many_whatever_the_limits_change_to(
-    engine: Engine, asked: tuple[Limits, Limits], steps: list[tuple[str, float, float]]
-) -> None:
-    forget(engine)
-    for limits in asked:
-        _register(engine, "L", limits)
-    passed = 0.0
-    learned: _Learned | None = None
-    slots: list[float] = []
-    of_lower: list[int] = []
-    lower = min(asked, key=lambda limits: limits.max_requests / limits.interval_seconds)
-    for step, first, second in steps:
-        if step == "pass":
-            let_pass(engine, first)
-            passed += first
-        elif step == "learn":
-            learned = _Learned(int(first), second)
-            _learn(engine, "L", learned)
-        else:
-            limits = asked[int(first)]
-            lease = reserve(engine, int(second), limits)
-            assert 1 <= len(lease.slots) <= second
-            assert lease.learned == learned
-            for at in lease.slots:
-                slots.append(at + passed)
-                assert_kept(slots, len(slots) - 1, limits.max_requests, limits.interval_seconds)
-                if learned:
-                    assert_kept(slots, len(slots) - 1, learned.max_requests, learned.interval_seconds)
-                if limits == lower:
-                    of_lower.append(len(slots) - 1)
-    assert all(earlier <= later + 1e-5 for earlier, later in pairwise(slots))
-    # Whoever else has slots in a window with one of the process that asks for less: it holds what that one asks for.
-    for nth in of_lower:
-        for last in range(nth, min(nth + lower.max_requests + 1, len(slots))):
-            assert_kept(slots, last, lower.max_requests, lower.interval_seconds)
-
-
-def test_a_limit_that_grows_again_has_forgotten_nothing(engine: Engine) -> None:
-    limits = Limits(10, 10, 1000)
-    for _ in range(2):
-        reserve(engine, 5, limits)
-    # Fewer and more: in between neither registering nor reserving may free one of the ten.
-    fewer = reserve(engine, 4, Limits(4, 10, 1000))
-    more = reserve(engine, 5, Limits(12, 10, 1000))
-    assert min(fewer.slots) - fewer.now > 9
-    assert min(more.slots) >= max(fewer.slots)
-    let_pass(engine, 30)
-    free = [
-        at - lease.now for lease in [reserve(engine, 5, Limits(12, 10, 1000)) for _ in range(3)] for at in lease.slots
-    ]
-    assert max(free[:12]) < 1
-    assert min(free[12:]) > 9
-
-
-def test_a_memory_that_was_too_short_is_lengthened_without_freeing_anything(engine: Engine) -> None:
-    few = Limits(2, 0.01, 1000)
-    given = [at for _ in range(4) for at in reserve(engine, 2, few).slots]
-    many = reserve(engine, 5, Limits(8, 10, 1000))
-    # Eight were given within a moment, only two of them were remembered: all eight count.
-    assert min(many.slots) - given[-1] > 9
-
-
-def test_a_reservation_that_had_to_wait_reads_the_clock_again(engine: Engine) -> None:
-    limits = Limits(10, 10, 1000)
-    reserve(engine, 1, limits)
-    leases: list[_Lease] = []
-    with engine.begin() as other:
-        other.execute(text("UPDATE location_throttle SET used_today = used_today + 1"))
-        waiting = Thread(target=lambda: leases.append(reserve(engine, 2, limits)))
-        waiting.start()
-        time.sleep(0.4)
-        unlocked: float = other.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8")).scalar_one()
-    waiting.join()
-    assert min(leases[0].slots) >= unlocked
+async def test_many_who_wait_are_promised_one_lease_at_a_time(engine: Engine) -> None:
+    """What a killed process was promised is lost to the others for a window, so it is little."""
+    limits = Limits(max_requests=10, interval_seconds=30, max_per_day=1000, interactive=0)
+    budget = throttle(engine, limits)
+    queue = [asyncio.create_task(budget.acquire(FACTS)) for _ in range(100)]
+    await asyncio.sleep(0.5)
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT used_today FROM location_throttle")).scalar_one() == 4
+        promised = connection.execute(text("SELECT used_today FROM location_throttle")).scalar_one()
+    assert promised <= LEASE  # the first was used, the others are not due yet
+    for _ in range(5):
+        await asyncio.wait([task for task in queue if not task.done()], return_when=asyncio.FIRST_COMPLETED)
+    used = sum(task.done() for task in queue)
+    assert row_of(engine, "used_today") <= used + LEASE
+    for task in queue:
+        task.cancel()
+    await asyncio.gather(*queue, return_exceptions=True)
+
+
+async def test_somebody_who_gives_up_waiting_leaves_the_slot_to_the_next(engine: Engine) -> None:
+    limits = Limits(max_requests=1, interval_seconds=1.0, max_per_day=1000, interactive=0)
+    budget = throttle(engine, limits)
+    await budget.acquire(FACTS)
+    impatient = asyncio.create_task(budget.acquire(FACTS))
+    patient = asyncio.create_task(budget.acquire(FACTS))
+    await asyncio.sleep(0.2)
+    impatient.cancel()
+    await patient
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT used_today FROM location_throttle")).scalar_one() == 2

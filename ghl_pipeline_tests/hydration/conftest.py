@@ -4,29 +4,35 @@ The parts are the real ones; only retries pause for milliseconds and limits are 
 how the client waits.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import msgspec
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, event, func, insert, select, text, update
 
 from ghl_pipeline.cli.sample_data import load_sample_agency
 from ghl_pipeline.database.tables import leads, metadata
 from ghl_pipeline.ghl.client import LocationClient, open_client
 from ghl_pipeline.ghl.errors import CallFacts
 from ghl_pipeline.ghl.retries import RetryPolicy
+from ghl_pipeline.ghl.survey import GroupAnswer, Survey
 from ghl_pipeline.ghl.throttle import Limits as ThrottleLimits
 from ghl_pipeline.ghl.throttle import LocationThrottle
 from ghl_pipeline.hydration.hydration import Hydration, RunResult
-from ghl_pipeline.hydration.options import Options
+from ghl_pipeline.hydration.options import Options, Step
 from ghl_pipeline.locations.clients import LocationAccess, add_client, find_client
+from ghl_pipeline.locations.learning import record_survey, save_facts
+from ghl_pipeline.orchestration.reports import Report
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.sandbox.agency import SampleAgency, SampleLocation
+from ghl_pipeline.sandbox.contacts import Contact
 from ghl_pipeline.sandbox.limits import Limits
+from ghl_pipeline.sandbox.people import crowd
 from ghl_pipeline.sandbox.world import Location
 from ghl_pipeline_tests.fixtures.history import RememberedHistory
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
@@ -43,11 +49,17 @@ COMPLETE: dict[str, object] = {
     "company_name": "Engines",
 }
 
+# So many contacts that pulling them all is never cheaper than looking up the few leads of a test.
+FAR_TOO_MANY_TO_PULL = 10_000_000
+
 OpenLocation = Callable[..., AbstractAsyncContextManager[LocationClient]]
 
 
 class Unthrottled:
     """For tests of single calls, which need no limit and so no database."""
+
+    async def sent(self, at: float) -> None:
+        """Has no slot to move."""
 
     async def acquire(self, facts: CallFacts) -> float:
         """Never waits."""
@@ -58,6 +70,68 @@ class Unthrottled:
 
     async def learn(self, max_requests: int, interval_seconds: float) -> None:
         """Has no limit to learn."""
+
+
+def prefer_lookups(engine: Engine, location_id: str, group_size: int) -> None:
+    """Surveys the location in advance: groups of that size and dates are right, case is no matter, a scan hopeless."""
+    survey = Survey(FAR_TOO_MANY_TO_PULL, {group_size: GroupAnswer.RIGHT}, case_matters=False)
+    record_survey(engine, location_id, survey)
+    with engine.begin() as connection:
+        save_facts(connection, location_id, group_size, searches_by_date=True)
+
+
+def strangers(number: int) -> list[Contact]:
+    """Contacts of whom no lead knows."""
+    return [
+        msgspec.structs.replace(contact, email=f"stranger.{contact.email}") for contact in crowd(number, "strangers")
+    ]
+
+
+class Killed(BaseException):
+    """The process ends here, as by kill -9: nothing that catches errors may catch it."""
+
+
+def kill() -> None:
+    """Ends the run that calls it."""
+    raise Killed
+
+
+async def until_killed(run: Awaitable[object]) -> None:
+    """Awaits a run that is killed."""
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await run
+    assert caught.group_contains(Killed)
+
+
+@contextmanager
+def before_statement(engine: Engine, wanted: Callable[[str, Any], bool], act: Callable[[], object]) -> Iterator[None]:
+    """Acts once, before the first statement that is wanted; fails when none came."""
+    left = [act]
+
+    def hook(_connection: Connection, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if left and wanted(statement.strip(), parameters):
+            left.pop()()
+
+    event.listen(engine, "before_cursor_execute", hook)
+    try:
+        yield
+        assert not left, "the statement never came"
+    finally:
+        event.remove(engine, "before_cursor_execute", hook)
+
+
+def page_number(number: int, act: Callable[[], object]) -> Callable[[str, Report], None]:
+    """For `RememberedHistory.before_progress`: acts when the page of this number is stored, and not yet told."""
+    pages: list[object] = []
+
+    def hook(asset: str, report: Report) -> None:
+        # Progress that tells of contacts is the plan's: no lead is looked up at that moment.
+        if asset == Step.RESOLVED_CONTACTS and "contacts_pulled" not in report.values:
+            pages.append(report.values["position"])
+            if len(pages) == number:
+                act()
+
+    return hook
 
 
 @pytest.fixture
@@ -118,6 +192,11 @@ class Agency:
             places.append(Place(client.id, ghl))
         return places
 
+    def prefer_lookups(self, *places: Place, group_size: int = 50) -> None:
+        """From now on the places look leads up, at most so many at a time, and make no call to find out how."""
+        for place in places:
+            prefer_lookups(self.engine, place.id, group_size)
+
     def lead(self, place: Place, **columns: object) -> int:
         """A lead row with just these columns; returns its id."""
         (lead_id,) = self.leads(place, [columns])
@@ -146,6 +225,15 @@ class Agency:
         columns = [column for column in leads.c if column.name not in times]
         with self.engine.connect() as connection:
             return [dict(row._mapping) for row in connection.execute(select(*columns).order_by(leads.c.id))]
+
+    def linked(self) -> int:
+        """How many leads have a contact."""
+        return sum(row["ghl_contact_id"] is not None for row in self.rows())
+
+    def sql(self, statement: str, **values: object) -> None:
+        """Any statement, e.g. to make something older than it is."""
+        with self.engine.begin() as connection:
+            connection.execute(text(statement), values)
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """Every row of any table, whole."""

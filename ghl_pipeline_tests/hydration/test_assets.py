@@ -174,7 +174,9 @@ def test_a_dry_run_writes_nothing_and_leaves_the_partition_unmaterialized(
     assert runner.materializations("hydrated_leads", location.id) == []
     assert runner.observations("hydrated_leads", location.id) == 1
     with engine.connect() as connection:
-        for table in ("work_lists", "work_items", "resolved_contacts", "lead_lookups", "location_learning"):
+        for table in (
+            "work_lists", "work_items", "resolved_contacts", "pulled_contacts", "lead_lookups", "location_learning",
+        ):  # fmt: skip
             assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar() == 0
 
 

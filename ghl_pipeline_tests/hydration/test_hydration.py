@@ -1,6 +1,7 @@
 """Whole locations, from their leads to their repaired leads: what a run leaves behind, however it went."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
@@ -11,6 +12,7 @@ from ghl_pipeline.hydration import hydration as hydration_module
 from ghl_pipeline.hydration.build import build_hydration
 from ghl_pipeline.hydration.hydration import RunResult
 from ghl_pipeline.hydration.options import Options, Step
+from ghl_pipeline.hydration.plan import Way
 from ghl_pipeline.hydration.work_list import Scope
 from ghl_pipeline.locations.clients import deactivate_client, set_token
 from ghl_pipeline.orchestration.reports import Report
@@ -18,7 +20,7 @@ from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.sandbox.agency import FIELDS, SampleLocation, sample_agency
 from ghl_pipeline.settings import Settings
 from ghl_pipeline_tests.fixtures.history import RememberedHistory
-from ghl_pipeline_tests.hydration.conftest import COMPLETE, Agency, Place
+from ghl_pipeline_tests.hydration.conftest import COMPLETE, Agency, Place, strangers
 
 DUPLICATE = "GET /contacts/search/duplicate"
 SEARCH = "POST /contacts/search"
@@ -46,12 +48,21 @@ def failure_texts(result: RunResult) -> dict[str, str]:
     return {failure.location_id: f"{failure.error_class}: {failure.text}" for failure in result.failures}
 
 
+def way_told(history: RememberedHistory, place: Place) -> object:
+    """How the place's contacts were found, as its history says."""
+    resolved = history.last_done(Step.RESOLVED_CONTACTS, place.id)
+    return resolved and resolved["way"]
+
+
 # --- the whole job
 
 
-async def test_the_sample_agency_ends_as_each_lead_expects(agency: Agency) -> None:
+@pytest.mark.parametrize("way", [Way.LOOKUP, Way.SCAN])
+async def test_the_sample_agency_ends_as_each_lead_expects(agency: Agency, way: Way) -> None:
     samples = sample_agency(locations=3, leads=300, seed=11).locations
     places = agency.sample(*samples)
+    if way is Way.LOOKUP:
+        agency.prefer_lookups(*places)
     history = RememberedHistory()
     result = await agency.backfill(*places, history=history, page_size=120)
     assert result.failures == ()
@@ -63,26 +74,42 @@ async def test_the_sample_agency_ends_as_each_lead_expects(agency: Agency) -> No
         assert {name: report.fields[name] for name in FIELDS} == {name: sample.fills.get(name, 0) for name in FIELDS}
         assert report.requests == agency.requests(place)
         assert history.done_steps(place.id) == STEPS
+        assert way_told(history, place) == way
         stats = agency.sandbox.stats(place.id)
         assert (stats["creates"], stats["updates"], stats["deletes"]) == (0, 0, 0)
         assert stats["lookups"]["email"]["repeated"] == stats["lookups"]["id"]["repeated"] == 0
-    assert agency.count("resolved_contacts") == 0
+    assert agency.count("resolved_contacts") == agency.count("pulled_contacts") == 0
 
 
-async def test_a_thousand_leads_cost_at_most_three_requests_for_a_hundred(agency: Agency) -> None:
+@pytest.mark.parametrize(
+    ("others", "way"),
+    [(0, Way.SCAN), (8000, Way.LOOKUP)],
+    ids=["hardly more contacts than leads", "many more contacts than leads"],
+)
+async def test_a_thousand_leads_cost_at_most_three_requests_for_a_hundred(
+    agency: Agency, others: int, way: Way
+) -> None:
+    """On a location's first run, with everything that is found out about it."""
     (sample,) = sample_agency(locations=1, leads=1000, seed=5).locations
-    (place,) = agency.sample(sample)
-    result = await agency.backfill(place)
+    crowded = replace(sample, contacts=(*sample.contacts, *strangers(others)))
+    (place,) = agency.sample(crowded)
+    history = RememberedHistory()
+    result = await agency.backfill(place, history=history)
     assert result.failures == ()
+    assert_as_expected(agency, place, sample)
     assert agency.requests(place) <= 0.03 * sample.eligible
+    assert way_told(history, place) == way
 
 
-async def test_a_second_run_changes_nothing(agency: Agency) -> None:
+@pytest.mark.parametrize("fresh", [False, True], ids=["what changed since", "everything anew"])
+async def test_a_second_run_changes_nothing(agency: Agency, fresh: bool) -> None:
     (sample,) = sample_agency(locations=1, leads=100, seed=3).locations
     (place,) = agency.sample(sample)
     await agency.backfill(place)
     before = agency.table("leads")
-    result = await agency.backfill(place)
+    history = RememberedHistory()
+    result = await agency.backfill(place, history=history, fresh=fresh)
+    assert way_told(history, place) == (Way.LOOKUP if fresh else Way.DELTA)
     assert result.failures == ()
     assert result.reports[0].repaired == 0
     assert agency.table("leads") == before
@@ -91,7 +118,10 @@ async def test_a_second_run_changes_nothing(agency: Agency) -> None:
 async def test_a_dry_run_writes_nothing_and_tells_what_a_run_would_do(agency: Agency) -> None:
     (sample,) = sample_agency(locations=1, leads=120, seed=4).locations
     (place,) = agency.sample(sample)
-    tables = ("leads", "lead_lookups", "work_lists", "work_items", "resolved_contacts", "location_learning")
+    tables = (
+        "leads", "lead_lookups", "work_lists", "work_items", "resolved_contacts", "pulled_contacts",
+        "location_learning",
+    )  # fmt: skip
     before = {name: agency.table(name) for name in tables}
     history = RememberedHistory()
     preview = (await agency.backfill(place, history=history, dry_run=True, page_size=50)).reports[0]
@@ -201,16 +231,22 @@ async def test_the_settings_put_the_same_capability_together(agency: Agency) -> 
     assert place.ghl.token not in repr(hydration)
 
 
-async def test_what_a_location_takes_is_learned_once(agency: Agency) -> None:
+@pytest.mark.parametrize("surveyed", [True, False], ids=["by a survey", "by lookups that are refused"])
+async def test_what_a_location_takes_is_learned_once(agency: Agency, surveyed: bool) -> None:
     place = agency.place()
     agency.sandbox.faults(place.id, max_or_leaves=12)
+    if surveyed:
+        # With addresses that it is known to have, the location can be surveyed before leads are looked up.
+        for n in range(2):
+            place.ghl.add(email=f"known{n}@example.com")
     agency.leads(place, [{"email": f"p{n}@example.com"} for n in range(60)])
     await agency.backfill(place)
     refused = agency.sandbox.stats(place.id)["by_route"][SEARCH]["400"]
-    await agency.backfill(place)
+    await agency.backfill(place, fresh=True)
     assert agency.sandbox.stats(place.id)["by_route"][SEARCH]["400"] == refused
     (learned,) = agency.table("location_learning")
-    assert learned["group_size"] <= 12
+    assert learned["group_size"] <= learned["group_ceiling"] <= 12
+    assert (learned["surveyed_at"] is not None) is surveyed
 
 
 # --- a location that fails
@@ -351,6 +387,7 @@ async def test_what_failed_is_on_record_the_others_are_written_and_the_next_run_
 async def test_an_outage_in_the_middle_keeps_what_was_found(agency: Agency) -> None:
     (sample,) = sample_agency(locations=1, leads=150, seed=6).locations
     (place,) = agency.sample(sample)
+    agency.prefer_lookups(place)
     history = RememberedHistory()
 
     def outage(_asset: str, report: Report) -> None:

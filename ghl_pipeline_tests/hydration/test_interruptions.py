@@ -1,7 +1,9 @@
 """Hydration that is killed, cancelled, cut off or overtaken: nothing is lost or asked twice."""
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +18,7 @@ from ghl_pipeline.locations.clients import deactivate_client
 from ghl_pipeline.orchestration.reports import Report
 from ghl_pipeline.sandbox.agency import sample_agency
 from ghl_pipeline_tests.fixtures.history import RememberedHistory
-from ghl_pipeline_tests.hydration.conftest import Agency, Place
+from ghl_pipeline_tests.hydration.conftest import Agency, Killed, Place, kill, page_number
 
 DUPLICATE = "GET /contacts/search/duplicate"
 SEARCH = "POST /contacts/search"
@@ -34,19 +36,17 @@ def comparable(agency: Agency, place: Place) -> list[dict[str, Any]]:
     ]
 
 
-class Killed(BaseException):
-    """The process ends here, as by kill -9: nothing that catches errors may catch it."""
-
-
 PAGE = 40
+LEADS = 200
 
 
 @pytest.fixture
 def twins(agency: Agency) -> tuple[Place, Place]:
-    """Two locations with equal contacts and leads: one is left in peace, the other interrupted."""
-    (sample,) = sample_agency(locations=1, leads=200, seed=9).locations
+    """Two locations with equal contacts and leads, which are looked up: one is left in peace, the other interrupted."""
+    (sample,) = sample_agency(locations=1, leads=LEADS, seed=9).locations
     twin = replace(sample, id="twinLocation00000001", name="Twin", token="pit-twin")
     first, second = agency.sample(sample, twin)
+    agency.prefer_lookups(first, second)
     return first, second
 
 
@@ -71,48 +71,35 @@ async def assert_same_as_uninterrupted(
     assert lists[interrupted.client_id]["written"] == lists[calm.client_id]["written"]
 
 
-def at_event(number: int, act: Callable[[], object]) -> Callable[[str, Report], None]:
-    """Acts at the progress event of this number."""
-    seen: list[str] = []
-
-    def hook(asset: str, _report: Report) -> None:
-        seen.append(asset)
-        if len(seen) == number:
-            act()
-
-    return hook
-
-
-def kill() -> None:
-    raise Killed
-
-
 @pytest.mark.parametrize("page", [1, 2, 4])
 async def test_a_run_killed_after_a_page_resumes_without_asking_twice(
     agency: Agency, twins: tuple[Place, Place], page: int
 ) -> None:
-    history = RememberedHistory(before_progress=at_event(page, kill))
+    history = RememberedHistory(before_progress=page_number(page, kill))
     with pytest.raises(BaseExceptionGroup):
         await agency.backfill(twins[1], history=history, page_size=PAGE)
-    assert agency.count("lead_lookups") == 0
-    await assert_same_as_uninterrupted(agency, twins, history, interruptions=1)
+    # Each page is written while the next one is asked for, so only the one that was stored last is not.
+    assert agency.count("lead_lookups") == PAGE * (page - 1)
+    assert agency.count("resolved_contacts") == PAGE
+    await assert_same_as_uninterrupted(agency, twins, history, interruptions=0)
     states = [row["state"] for row in sorted(agency.table("location_attempts"), key=lambda row: row["id"])]
     assert states == ["interrupted", "succeeded", "succeeded"]
 
 
 async def test_a_run_killed_again_and_again_still_comes_to_its_end(agency: Agency, twins: tuple[Place, Place]) -> None:
+    """Each time between the store of a page and the history's event of it: the page is not asked again."""
     history = RememberedHistory()
-    for _ in range(3):
-        history.before_progress = at_event(2, kill)
+    for killed in range(1, 4):
+        history.before_progress = page_number(1, kill)
         with pytest.raises(BaseExceptionGroup):
             await agency.backfill(twins[1], history=history, page_size=PAGE)
-    await assert_same_as_uninterrupted(agency, twins, history, interruptions=3)
+        assert agency.table("work_lists")[0]["looked_up"] == killed * PAGE
+    await assert_same_as_uninterrupted(agency, twins, history, interruptions=0)
 
 
-@pytest.mark.parametrize("page", [1, 3])
-async def test_a_run_killed_while_it_writes_goes_on_writing_without_a_call(
-    agency: Agency, twins: tuple[Place, Place], page: int
-) -> None:
+@contextmanager
+def killed_while_writing(agency: Agency, page: int) -> Iterator[None]:
+    """The run is killed when the page of this number is written and not yet committed."""
     pages: list[str] = []
 
     def hook(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
@@ -121,17 +108,40 @@ async def test_a_run_killed_while_it_writes_goes_on_writing_without_a_call(
             if len(pages) == page:
                 raise Killed
 
-    history = RememberedHistory()
     event.listen(agency.engine, "before_cursor_execute", hook)
     try:
         with pytest.raises(BaseExceptionGroup):
-            await agency.backfill(twins[1], history=history, page_size=PAGE)
+            yield
     finally:
         event.remove(agency.engine, "before_cursor_execute", hook)
+
+
+@pytest.mark.parametrize("page", [1, 3])
+async def test_a_run_killed_while_it_writes_and_looks_up_asks_nothing_twice(
+    agency: Agency, twins: tuple[Place, Place], page: int
+) -> None:
+    history = RememberedHistory()
+    with killed_while_writing(agency, page):
+        await agency.backfill(twins[1], history=history, page_size=PAGE)
     assert agency.count("lead_lookups") == PAGE * (page - 1)
+    # The page that was asked for meanwhile is stored before the run ends.
+    assert agency.count("resolved_contacts") == 2 * PAGE
+    await assert_same_as_uninterrupted(agency, twins, history, interruptions=0)
+    assert agency.requests(twins[1]) == agency.requests(twins[0])
+
+
+async def test_a_run_killed_while_it_writes_its_last_page_goes_on_writing_without_a_call(
+    agency: Agency, twins: tuple[Place, Place]
+) -> None:
+    (work,) = sample_agency(locations=1, leads=LEADS, seed=9).locations
+    last = math.ceil(work.eligible / PAGE)
+    history = RememberedHistory()
+    with killed_while_writing(agency, last):
+        await agency.backfill(twins[1], history=history, page_size=PAGE)
+    assert agency.count("lead_lookups") == PAGE * (last - 1)
     calls = agency.requests(twins[1])
     await assert_same_as_uninterrupted(agency, twins, history, interruptions=0)
-    assert agency.requests(twins[1]) == calls
+    assert agency.requests(twins[1]) == calls == agency.requests(twins[0])
 
 
 @pytest.mark.parametrize("page", [1, 3])
@@ -141,7 +151,7 @@ async def test_a_cancelled_run_ends_cleanly_with_its_resume_point_kept(
     loop = asyncio.get_running_loop()
     history = RememberedHistory()
     run = asyncio.create_task(agency.backfill(twins[1], history=history, page_size=PAGE))
-    history.before_progress = at_event(page, lambda: loop.call_soon_threadsafe(run.cancel))
+    history.before_progress = page_number(page, lambda: loop.call_soon_threadsafe(run.cancel))
     with pytest.raises(asyncio.CancelledError):
         await run
     (attempt,) = agency.table("location_attempts")
@@ -153,7 +163,7 @@ async def test_a_cancelled_run_ends_cleanly_with_its_resume_point_kept(
 async def test_a_lead_that_becomes_eligible_during_an_interruption_is_not_left_out(agency: Agency) -> None:
     place = agency.place()
     agency.leads(place, [{"email": f"p{n}@example.com"} for n in range(10)])
-    history = RememberedHistory(before_progress=at_event(2, kill))
+    history = RememberedHistory(before_progress=page_number(2, kill))
     with pytest.raises(BaseExceptionGroup):
         await agency.backfill(place, history=history, page_size=4)
     agency.lead(place, email="late@example.com")
@@ -166,7 +176,7 @@ async def test_a_lead_that_becomes_eligible_during_an_interruption_is_not_left_o
 async def test_a_fresh_run_starts_over(agency: Agency) -> None:
     place = agency.place()
     agency.leads(place, [{"email": f"p{n}@example.com"} for n in range(10)])
-    history = RememberedHistory(before_progress=at_event(2, kill))
+    history = RememberedHistory(before_progress=page_number(2, kill))
     with pytest.raises(BaseExceptionGroup):
         await agency.backfill(place, history=history, page_size=5)
     history.before_progress = None
@@ -236,6 +246,7 @@ async def test_what_was_found_before_ghl_refused_is_written(agency: Agency) -> N
     assert Step.HYDRATED_LEADS not in history.done_steps(place.id)
 
     agency.sandbox.faults()
+    history.before_progress = None
     (report,) = (await agency.backfill(place, history=history, page_size=3)).reports
     # The counts are those of the whole list, the part before the refusal included.
     assert report.outcomes["linked_and_hydrated"] == 9
@@ -339,8 +350,9 @@ async def test_a_preview_counts_a_contact_once_over_all_its_pages(agency: Agency
 async def test_a_lead_corrected_during_its_lookup_still_counts_as_never_looked_up(agency: Agency) -> None:
     place = agency.place()
     lead_id = agency.lead(place, email="wrong@example.com")
-    history = RememberedHistory(before_progress=lambda _asset, _report: agency.edit(lead_id, email="right@example.com"))
     place.ghl.add(email="right@example.com", first_name="Ada")
+    corrected = page_number(1, lambda: agency.edit(lead_id, email="right@example.com"))
+    history = RememberedHistory(before_progress=corrected)
     (report,) = (await agency.backfill(place, history=history)).reports
     assert report.outcomes["unchanged"] == 1
     assert agency.count("lead_lookups") == 0
@@ -365,20 +377,15 @@ async def test_lists_that_nobody_takes_up_again_do_not_keep_people(agency: Agenc
 async def test_the_retry_of_a_killed_fresh_run_goes_on_instead_of_starting_afresh_again(agency: Agency) -> None:
     place = agency.place()
     agency.leads(place, [{"email": f"p{number}@example.com"} for number in range(6)])
-    history = RememberedHistory()
-
-    def kill(_asset: str, report: Report) -> None:
-        if report.values.get("position") == 4:
-            raise Killed
-
-    history.before_progress = kill
+    agency.prefer_lookups(place)
+    history = RememberedHistory(before_progress=page_number(2, kill))
     with pytest.raises((Killed, BaseExceptionGroup)):
         await agency.backfill(place, history=history, fresh=True, page_size=2)
     history.before_progress = None
     before = agency.requests(place)
     await agency.backfill(place, history=history, fresh=True, page_size=2)
-    # The page in flight and the one that was left.
-    assert agency.requests(place) - before == 2
+    # The page that was left; the one that was stored and not told is not asked again.
+    assert agency.requests(place) - before == 1
     again = RememberedHistory(attempt="another", events=history.events)
     await agency.backfill(place, history=again, fresh=True, page_size=2)
-    assert agency.requests(place) - before == 2 + 3
+    assert agency.requests(place) - before == 1 + 3

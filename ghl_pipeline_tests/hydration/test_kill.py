@@ -7,28 +7,43 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import dagster as dg
 import pytest
 from dagster import DagsterInstance
 from sqlalchemy import Engine, text
 
+from ghl_pipeline.ghl.survey import GroupAnswer, Survey
+from ghl_pipeline.locations.learning import record_survey
 from ghl_pipeline.sandbox.agency import SampleLocation
 from ghl_pipeline.settings import Settings
 from ghl_pipeline_tests.fixtures.project import add_sample_agency, lead_rows
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
+from ghl_pipeline_tests.hydration.conftest import prefer_lookups, strangers
 
 PAGE = 20
 GROUP = 10
+SMALL_TO_PULL = 4_000
+CALLS_PER_KILL = 2  # a page of a pull is asked for while the one before is stored, and a kill costs both
 WAIT_SECONDS = 60
 
 
 @pytest.fixture
 def location(engine: Engine, project: Settings, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> SampleLocation:
-    """One location of 150 leads, worked on in small pages."""
+    """One location of 150 leads, looked up in small groups and worked on in small pages."""
     monkeypatch.setenv("HYDRATION_PAGE_SIZE", str(PAGE))
-    monkeypatch.setenv("HYDRATION_GROUP_SIZE", str(GROUP))
-    return add_sample_agency(engine, project, sandbox, locations=1, leads=150).locations[0]
+    sample = add_sample_agency(engine, project, sandbox, locations=1, leads=150).locations[0]
+    prefer_lookups(engine, sample.id, GROUP)
+    return sample
+
+
+@pytest.fixture
+def large_location(location: SampleLocation, engine: Engine, sandbox: Sandbox) -> SampleLocation:
+    """The same leads among 4,000 contacts: pulling those takes nine calls, looking the leads up in tens fourteen."""
+    sandbox.world.locations[location.id].load(strangers(4000))
+    record_survey(engine, location.id, Survey(SMALL_TO_PULL, {GROUP: GroupAnswer.RIGHT}, case_matters=False))
+    return location
 
 
 @contextmanager
@@ -66,16 +81,18 @@ def run_to_the_end() -> None:
 
 
 def undone(engine: Engine) -> list[tuple[object, ...]]:
-    """The rows that an uninterrupted run leaves; the leads are put back as they were before it."""
+    """The rows that an uninterrupted run leaves; everything is put back as it was before it."""
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE leads_before AS TABLE leads"))
+        connection.execute(text("CREATE TABLE learned_before AS TABLE location_learning"))
     run_to_the_end()
     rows = lead_rows(engine)
     with engine.begin() as connection:
         connection.execute(text("TRUNCATE work_lists, lead_lookups, location_learning, location_throttle CASCADE"))
         connection.execute(text("DELETE FROM leads"))
         connection.execute(text("INSERT INTO leads OVERRIDING SYSTEM VALUE TABLE leads_before"))
-        connection.execute(text("DROP TABLE leads_before"))
+        connection.execute(text("INSERT INTO location_learning TABLE learned_before"))
+        connection.execute(text("DROP TABLE leads_before, learned_before"))
     return rows
 
 
@@ -108,26 +125,80 @@ def test_a_run_killed_while_it_writes_back_ends_with_the_same_rows(
 ) -> None:
     uninterrupted = undone(engine)
     sandbox.world.reset_statistics()
-    with engine.connect() as blocker:
-        # Somebody edits the last lead while the run writes back, so that it stands in the middle of the write-back.
-        last = "SELECT lead_id FROM work_items ORDER BY position DESC LIMIT 1"
-        with backfill() as process:
-            wait_until(lambda: looked_up(engine) >= location.eligible - PAGE, process)
-            blocker.execute(text(f"SELECT id FROM leads WHERE id = ({last}) FOR UPDATE"))
-            wait_until(lambda: some_written_but_not_all(engine, location.eligible), process)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        blocker.rollback()
+    with backfill() as process, engine.connect() as person:
+        # Somebody has the last lead open, so that the run stands in the middle of writing its last page.
+        wait_until(lambda: last_listed(engine) is not None, process)
+        person.execute(text("SELECT id FROM leads WHERE id = :id FOR UPDATE"), {"id": last_listed(engine)})
+        wait_until(lambda: somebody_waits_for_a_row(engine), process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        person.rollback()
+    assert looked_up(engine) == location.eligible
+    assert 0 < written(engine) < location.eligible
     asked = sandbox.stats(location.id)["requests"]
     run_to_the_end()
     assert lead_rows(engine) == uninterrupted
     assert sandbox.stats(location.id)["requests"] == asked
 
 
-def some_written_but_not_all(engine: Engine, eligible: int) -> bool:
+def last_listed(engine: Engine) -> int | None:
     with engine.connect() as connection:
-        written = connection.execute(text("SELECT coalesce(sum(written), 0) FROM work_lists")).scalar_one()
-    return 0 < int(written) < eligible
+        last = connection.execute(text("SELECT lead_id FROM work_items ORDER BY position DESC LIMIT 1")).scalar()
+    return None if last is None else int(last)
+
+
+def written(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.execute(text("SELECT written FROM work_lists")).scalar_one())
+
+
+def somebody_waits_for_a_row(engine: Engine) -> bool:
+    waiting = text("""
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event IN ('transactionid', 'tuple')
+    """)
+    with engine.connect() as connection:
+        return bool(connection.execute(waiting).scalar_one())
+
+
+def pulled(engine: Engine) -> int:
+    """Contacts of the pull that are stored."""
+    with engine.connect() as connection:
+        received = connection.execute(text("SELECT CAST(plan ->> 'received' AS integer) FROM work_lists")).scalar()
+    return int(received or 0)
+
+
+def has_pulled(engine: Engine, contacts: int) -> bool:
+    return pulled(engine) >= contacts
+
+
+@pytest.mark.slow
+def test_a_pull_that_is_killed_again_and_again_goes_on_where_it_was(
+    large_location: SampleLocation, engine: Engine, sandbox: Sandbox
+) -> None:
+    sandbox.world.reset_statistics()
+    uninterrupted = undone(engine)
+    calls = sandbox.stats(large_location.id)["requests"]
+    contacts = len(sandbox.world.locations[large_location.id].contacts.by_id)
+    sandbox.world.reset_statistics()
+    sandbox.faults(latency_seconds=0.15)
+    kills = (1000, 2500)
+    for reached in kills:
+        with backfill() as process:
+            wait_until(partial(has_pulled, engine, reached), process)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert reached <= pulled(engine) < contacts
+        assert looked_up(engine) == 0
+    sandbox.faults()
+    run_to_the_end()
+    assert lead_rows(engine) == uninterrupted
+    assert sandbox.stats(large_location.id)["requests"] <= calls + CALLS_PER_KILL * len(kills)
+    with engine.connect() as connection:
+        plan = connection.execute(text("SELECT plan FROM work_lists")).scalar_one()
+        assert connection.execute(text("SELECT count(*) FROM pulled_contacts")).scalar() == 0
+    # Every contact was received, and stored, once.
+    assert (plan["way"], plan["received"]) == ("scan", contacts)
 
 
 @pytest.mark.slow

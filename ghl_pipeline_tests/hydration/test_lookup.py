@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 import httpx
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import Engine
 
 from ghl_pipeline.ghl.client import LocationClient, open_client
 from ghl_pipeline.ghl.errors import (
@@ -20,12 +21,16 @@ from ghl_pipeline.ghl.errors import (
     TransientGhlError,
     UnreadableAnswer,
 )
-from ghl_pipeline.hydration.lookup import CALLS_IN_FLIGHT, MAX_GROUP, OUTAGE_AFTER_FAILURES, ContactLookup, GroupSize
+from ghl_pipeline.hydration.group_size import MAX_GROUP, GroupSize
+from ghl_pipeline.hydration.knowledge import LocationKnowledge
+from ghl_pipeline.hydration.lookup import CALLS_IN_FLIGHT, OUTAGE_AFTER_FAILURES, ContactLookup
+from ghl_pipeline.locations.learning import Learned, load_learned
 from ghl_pipeline.sandbox.world import Location
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 from ghl_pipeline_tests.hydration.conftest import QUICK, TIMEOUT_SECONDS, OpenLocation, Unthrottled
 
 SEARCH, GET_CONTACT = "POST /contacts/search", "GET /contacts/{id}"
+DUPLICATE = "GET /contacts/search/duplicate"
 
 
 def people(location: Location, number: int) -> list[str]:
@@ -219,8 +224,8 @@ async def test_an_outage_of_single_calls_ends_in_an_error_too(sandbox: Sandbox, 
             before = sandbox.stats(location.id)["requests"]
             with pytest.raises(GhlServerError):
                 await calls([f"contact{n:013d}" for n in range(500)])
-            # One batch side by side, and the question about nobody.
-            assert sandbox.stats(location.id)["requests"] - before <= (CALLS_IN_FLIGHT + 1) * QUICK.max_attempts
+            # One batch side by side, and the questions about nobody: by this route, and by a search.
+            assert sandbox.stats(location.id)["requests"] - before <= (CALLS_IN_FLIGHT + 2) * QUICK.max_attempts
 
 
 @pytest.mark.parametrize(
@@ -279,7 +284,7 @@ async def test_a_location_that_rejects_every_search_is_found_out_within_few_call
         asked = client.usage.calls
         with pytest.raises(RequestRejected):
             await ContactLookup(client, learned).find_long(addresses)
-        assert client.usage.calls - asked <= CALLS_IN_FLIGHT + 1
+        assert client.usage.calls - asked <= CALLS_IN_FLIGHT + 2
     # A location that refuses says nothing about the size of groups.
     assert learned == GroupSize(50)
 
@@ -335,25 +340,42 @@ async def test_single_calls_on_which_ghl_fails_are_on_record_too(sandbox: Sandbo
     assert sorted(failed_addresses) == sorted(long_addresses)
 
 
+async def test_an_outage_of_searches_is_not_the_fault_of_the_values(sandbox: Sandbox) -> None:
+    location = sandbox.add_location()
+    values = [f"0contact{n:012d}" for n in range(300)]
+    async with open_at(sandbox.url, location, FailsOn(['"field":"email"'])) as client:
+        with pytest.raises(GhlServerError):
+            await ContactLookup(client, GroupSize(1)).find("email", values)
+        assert client.usage.calls <= (CALLS_IN_FLIGHT + OUTAGE_AFTER_FAILURES + 1) * QUICK.max_attempts
+
+
 @pytest.mark.parametrize(
     ("down", "ask"),
     [
-        ('"field":"email"', lambda lookup, values: lookup.find("email", values)),
         ("GET /contacts/0", lambda lookup, values: lookup.get(values)),
         ("/duplicate", lambda lookup, values: lookup.find_long(values)),
     ],
-    ids=["search by address", "GET", "duplicate lookup"],
+    ids=["GET", "duplicate lookup"],
 )
-async def test_an_outage_of_one_kind_of_question_is_not_the_fault_of_the_values(
-    sandbox: Sandbox, down: str, ask: Callable[[ContactLookup, list[str]], Awaitable[object]]
+async def test_a_route_that_is_down_fails_for_its_keys_and_is_left_alone_until_everything_is_tried_again(
+    sandbox: Sandbox,
+    down: str,
+    ask: Callable[[ContactLookup, list[str]], Awaitable[tuple[dict[str, object], dict[str, object]]]],
 ) -> None:
     location = sandbox.add_location()
     values = [f"0contact{n:012d}" for n in range(300)]
     async with open_at(sandbox.url, location, FailsOn([down])) as client:
         lookup = ContactLookup(client, GroupSize(1))
-        with pytest.raises(GhlServerError):
-            await ask(lookup, values)
-        assert client.usage.calls <= (CALLS_IN_FLIGHT + OUTAGE_AFTER_FAILURES + 1) * QUICK.max_attempts
+        contacts, failed = await ask(lookup, values)
+        assert (contacts, list(failed)) == ({}, values)
+        # A batch side by side, and the questions about nobody: by this route, and by a search.
+        assert client.usage.calls <= (CALLS_IN_FLIGHT + 2) * QUICK.max_attempts
+        asked = client.usage.calls
+        await ask(lookup, values)
+        assert client.usage.calls == asked
+        lookup.try_everything_again()
+        await ask(lookup, values[:1])
+        assert client.usage.calls > asked
         # What is up is still answered.
         assert (await lookup.find("id", values[:1])).failed == {}
 
@@ -403,6 +425,78 @@ async def test_an_answer_about_another_contact_is_a_failed_lookup(
     assert list(failed) == [asked.id]
     assert isinstance(failed[asked.id], UnreadableAnswer)
     assert "another contact" in str(failed[asked.id])
+
+
+# --- what is found out about the location first
+
+
+async def test_a_location_is_surveyed_once_before_its_first_group_and_not_for_a_single_value(
+    engine: Engine, sandbox: Sandbox, open_location: OpenLocation
+) -> None:
+    location = sandbox.add_location()
+    addresses = people(location, 60)
+    sandbox.faults(location.id, max_or_leaves=30)
+    async with open_location(location) as client:
+        knowledge = LocationKnowledge(client, Learned(50), engine)
+        lookup = ContactLookup(client, knowledge.group_size, knowledge)
+        assert len((await lookup.find_addresses(addresses[:1])).contacts) == 1
+        assert load_learned(engine, location.id, 50) == Learned(50)
+        assert answers(sandbox, location) == {"200": 1}
+        for _ in range(2):
+            assert len((await lookup.find_addresses(addresses)).contacts) == 60
+    # Of the sizes that are tried 25 is the largest that the location takes. No lead was asked for in a refused group.
+    learned = load_learned(engine, location.id, 50)
+    assert (learned.group_size, learned.group_ceiling, learned.survey_is_due) == (25, 25, False)
+    assert (learned.searches_by_date, learned.contacts) == (True, 60)
+    assert (knowledge.group_size, knowledge.groups_are_wrong) == (GroupSize(25, 25), False)
+    assert answers(sandbox, location)["400"] == len({100, 50})
+
+
+async def test_where_groups_are_answered_wrongly_every_lead_is_asked_for_alone(
+    sandbox: Sandbox, open_location: OpenLocation
+) -> None:
+    location = sandbox.add_location()
+    addresses = people(location, 12)
+    sandbox.faults(location.id, or_answers_first_leaf_only=True)
+    async with open_location(location) as client:
+        knowledge = LocationKnowledge(client, Learned(50))
+        found = await ContactLookup(client, knowledge.group_size, knowledge).find_addresses(addresses)
+    assert {contact.email for contact in found.contacts} == set(addresses)
+    assert (knowledge.group_size, knowledge.groups_are_wrong) == (GroupSize(1, 1), True)
+
+
+async def test_where_letter_case_matters_only_those_not_found_are_asked_for_once_more(
+    sandbox: Sandbox, open_location: OpenLocation
+) -> None:
+    location = sandbox.add_location()
+    addresses = people(location, 30)
+    location.add(email="Ada@Example.com")
+    sandbox.faults(location.id, case_sensitive_email=True)
+    async with open_location(location) as client:
+        knowledge = LocationKnowledge(client, Learned(50, case_matters=True, survey_is_due=False))
+        lookup = ContactLookup(client, knowledge.group_size, knowledge)
+        found = await lookup.find_addresses([*addresses, "ada@example.com", "nobody@example.com"])
+    assert {contact.email for contact in found.contacts} == {*addresses, "Ada@Example.com"}
+    assert found.failed == {}
+    assert (answers(sandbox, location), answers(sandbox, location, DUPLICATE)) == ({"200": 1}, {"200": 2})
+
+
+async def test_misses_are_confirmed_for_a_person_who_waits_and_an_error_is_not_a_miss(
+    sandbox: Sandbox, open_location: OpenLocation
+) -> None:
+    location = sandbox.add_location()
+    addresses = people(location, 3)
+    sandbox.faults(location.id, index_lag_seconds=60)
+    fresh = location.add(email="ada@example.com")
+    async with open_location(location) as client:
+        lookup = ContactLookup(client, GroupSize(), confirm_misses=True)
+        found = await lookup.find_addresses([*addresses, "ada@example.com"])
+        assert {contact.email for contact in found.contacts} == {*addresses, fresh.email}
+        assert found.failed == {}
+        assert (answers(sandbox, location), answers(sandbox, location, DUPLICATE)) == ({"200": 1}, {"200": 1})
+        sandbox.faults(location.id, routes=(DUPLICATE,), error_rate=1.0, index_lag_seconds=60)
+        failed = (await lookup.find_addresses(["bob@example.com"])).failed
+    assert {address: type(error) for address, error in failed.items()} == {"bob@example.com": GhlServerError}
 
 
 async def test_more_duplicates_than_a_page_holds_are_all_seen(sandbox: Sandbox, open_location: OpenLocation) -> None:

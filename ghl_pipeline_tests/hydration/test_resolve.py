@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from ghl_pipeline.ghl.errors import GhlServerError, UnreadableAnswer
-from ghl_pipeline.hydration.lookup import ContactLookup, GroupSize
+from ghl_pipeline.hydration.group_size import GroupSize
+from ghl_pipeline.hydration.lookup import ContactLookup
 from ghl_pipeline.hydration.outcomes import Outcome
 from ghl_pipeline.hydration.resolve import LeadKey, ResolvedPage, askable_address, resolve_page
 from ghl_pipeline.sandbox.world import Location

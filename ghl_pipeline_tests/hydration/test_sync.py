@@ -43,8 +43,19 @@ async def test_a_lead_that_has_everything_is_unchanged(agency: Agency, place: Pl
 async def test_a_lead_without_a_contact_is_not_found_and_none_is_made(agency: Agency, place: Place) -> None:
     lead_id = agency.lead(place, email="nobody@example.com")
     result = await sync_lead(agency.hydration(), lead_id)
-    assert (result.outcome, result.lead_updated, result.requests) == (Outcome.NOT_FOUND, False, 1)
+    assert (result.outcome, result.lead_updated, result.requests) == (Outcome.NOT_FOUND, False, 2)
     assert agency.sandbox.stats(place.id)["creates"] == 0
+
+
+async def test_a_contact_that_the_search_does_not_know_yet_is_found_for_a_person_who_waits(
+    agency: Agency, place: Place
+) -> None:
+    agency.sandbox.faults(index_lag_seconds=60)
+    contact = place.ghl.add(email="ada@example.com", first_name="Ada")
+    lead_id = agency.lead(place, email="ada@example.com")
+    result = await sync_lead(agency.hydration(), lead_id)
+    assert (result.outcome, result.requests) == (Outcome.LINKED_AND_HYDRATED, 2)
+    assert agency.row(lead_id)["ghl_contact_id"] == contact.id
 
 
 async def test_an_unknown_lead_is_named(agency: Agency) -> None:

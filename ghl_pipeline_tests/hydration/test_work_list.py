@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,8 +12,11 @@ from sqlalchemy import Connection, Engine, event, text
 
 from ghl_pipeline.database.blank import is_blank
 from ghl_pipeline.hydration import write_back as writing
+from ghl_pipeline.hydration.list_counts import reason_counts
+from ghl_pipeline.hydration.list_pages import eligible_page, failed_page, next_page, store_resolutions
 from ghl_pipeline.hydration.merge import ContactFields
 from ghl_pipeline.hydration.outcomes import Outcome, Reason
+from ghl_pipeline.hydration.plan import Plan, Way
 from ghl_pipeline.hydration.resolve import LeadKey, Resolution
 from ghl_pipeline.hydration.work_list import (
     ELIGIBLE_REASONS,
@@ -22,13 +25,8 @@ from ghl_pipeline.hydration.work_list import (
     Scope,
     WorkList,
     current_list,
-    eligible_page,
-    failed_page,
     finish,
-    next_page,
     open_list,
-    reason_counts,
-    store_resolutions,
 )
 from ghl_pipeline_tests.hydration.conftest import COMPLETE, Agency, Place
 
@@ -41,6 +39,8 @@ REASONS = text(f"""
 """)
 
 storable = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), max_size=4)
+BY_LOOKUP = Plan(way=Way.LOOKUP, upto=0, began_at=datetime(2026, 5, 4, tzinfo=UTC))
+
 values = st.none() | st.sampled_from(["", " ", "\t\n", "v", "\xa0", "\u2003", "\x1f", "\x0b", "\u200b"]) | storable
 
 
@@ -81,7 +81,7 @@ def opened(agency: Agency, place: Place, scope: Scope = Scope.ALL, **options: An
 
 def lead_ids(agency: Agency, work_list: WorkList, after: int = 0) -> list[int]:
     with agency.engine.connect() as connection:
-        return [key.lead_id for key in next_page(connection, work_list, after, 1000)]
+        return [key.lead_id for key in next_page(connection, work_list, BY_LOOKUP, after, 1000)]
 
 
 def looked_up(agency: Agency, place: Place, lead_id: int, days_ago: int) -> None:
@@ -95,9 +95,14 @@ def looked_up(agency: Agency, place: Place, lead_id: int, days_ago: int) -> None
 
 def store(agency: Agency, work_list: WorkList, outcomes: list[Outcome]) -> None:
     """Resolutions for the first leads of the list, as a page's lookups leave them."""
+    with agency.engine.connect() as connection:
+        keys = next_page(connection, work_list, BY_LOOKUP, 0, len(outcomes))
+    store_page(agency, work_list, keys, outcomes)
+
+
+def store_page(agency: Agency, work_list: WorkList, keys: list[LeadKey], outcomes: list[Outcome]) -> None:
+    page = [Resolution(key, outcome) for key, outcome in zip(keys, outcomes, strict=True)]
     with agency.engine.begin() as connection:
-        keys = next_page(connection, work_list, 0, len(outcomes))
-        page = [Resolution(key, outcome) for key, outcome in zip(keys, outcomes, strict=True)]
         store_resolutions(connection, work_list, page, keys[-1].position)
 
 
@@ -160,7 +165,10 @@ def test_a_list_taken_up_again_keeps_its_order_and_appends_who_is_new(agency: Ag
     third = agency.lead(place, email="third@example.com")
     again = opened(agency, place)
     assert (again.id, again.was_resumed, again.looked_up, again.listed) == (work_list.id, True, 1, 3)
-    assert lead_ids(agency, again) == [first, second, third]
+    positions = {row["lead_id"]: row["position"] for row in agency.table("work_items")}
+    assert positions == {first: 1, second: 2, third: 3}
+    # The first has its answer stored.
+    assert lead_ids(agency, again) == [second, third]
     assert opened(agency, place).listed == 3
 
 
@@ -228,14 +236,16 @@ def test_a_lead_deleted_while_it_waits_has_nothing_to_be_asked_by(agency: Agency
     work_list = opened(agency, place)
     with agency.engine.begin() as connection:
         connection.execute(text("DELETE FROM leads"))
-        assert next_page(connection, work_list, 0, 10) == [LeadKey(1, lead_id, None, None, needs_names=True)]
+        assert next_page(connection, work_list, BY_LOOKUP, 0, 10) == [LeadKey(1, lead_id, None, None, needs_names=True)]
 
 
 def test_a_page_stored_twice_is_stored_once(agency: Agency, place: Place) -> None:
     agency.leads(place, [{"email": f"{n}@example.com"} for n in range(3)])
     work_list = opened(agency, place)
-    store(agency, work_list, [Outcome.FAILED, Outcome.NOT_FOUND])
-    store(agency, work_list, [Outcome.AMBIGUOUS, Outcome.NOT_FOUND])
+    with agency.engine.connect() as connection:
+        keys = next_page(connection, work_list, BY_LOOKUP, 0, 2)
+    store_page(agency, work_list, keys, [Outcome.FAILED, Outcome.NOT_FOUND])
+    store_page(agency, work_list, keys, [Outcome.AMBIGUOUS, Outcome.NOT_FOUND])
     assert [row["outcome"] for row in agency.table("resolved_contacts")] == ["ambiguous", "not_found"]
     with agency.engine.connect() as connection:
         found = current_list(connection, place.client_id)
@@ -253,19 +263,20 @@ def test_lists_of_two_clients_do_not_meet(agency: Agency, place: Place) -> None:
 
 # --- plans: every statement that runs once per page is cheap however large the tables are
 
-PER_CLIENT, CLIENTS, PAGE = 4000, 3, 20
+PER_CLIENT, CLIENTS, PAGE = 20_000, 3, 20
 BIG_TABLES = {"leads", "work_items", "resolved_contacts", "lead_lookups"}
 
 
 @pytest.fixture
 def big_list(agency: Agency) -> WorkList:
-    """A list of 4,000 leads, half looked up, among other clients' leads and lists."""
+    """A list of 20,000 leads, half looked up, one in ten without an address, among other clients' leads and lists."""
     lists = []
     for n in range(CLIENTS):
         place = agency.place(f"Client {n}")
         fill = """
             INSERT INTO leads (client_id, email, ghl_contact_id)
-            SELECT :client_id, 'p' || n || '@example.com', CASE WHEN n % 2 = 0 THEN 'contact' || n + 1000000000 END
+            SELECT :client_id, CASE WHEN n % 10 > 0 THEN 'p' || n || '@example.com' END,
+                   CASE WHEN n % 2 = 0 THEN 'contact' || n + 1000000000 END
             FROM generate_series(1, :n) AS n
         """
         resolve = """
@@ -273,7 +284,8 @@ def big_list(agency: Agency) -> WorkList:
                                            contact_id, email)
             SELECT :id, item.position, item.lead_id,
                    CASE WHEN item.position % 50 = 0 THEN 'failed' ELSE 'unchanged' END,
-                   lead.ghl_contact_id, lead.email, 'contact' || item.position + 2000000000, lead.email
+                   lead.ghl_contact_id, lead.email, 'contact' || item.position + 2000000000,
+                   coalesce(lead.email, 'new' || item.position || '@example.com')
             FROM work_items AS item JOIN leads AS lead ON lead.id = item.lead_id
             WHERE item.work_list_id = :id AND item.position <= :n / 2
         """
@@ -317,11 +329,13 @@ def scans(engine: Engine, statement: str, parameters: Any) -> set[tuple[str, str
 
 def test_pages_are_read_by_index(agency: Agency, big_list: WorkList) -> None:
     with statements_of(agency.engine) as seen, agency.engine.connect() as connection:
-        assert len(next_page(connection, big_list, 2000, PAGE)) == PAGE
+        assert len(next_page(connection, big_list, BY_LOOKUP, 2000, PAGE)) == PAGE
         assert len(failed_page(connection, big_list, 1000, PAGE)) == PAGE
         assert len(eligible_page(connection, big_list.client_id, 0, PAGE)) == PAGE
     next_scans, failed_scans, eligible_scans = (scans(agency.engine, *statement) for statement in seen)
-    assert next_scans == {("work_items", "pk_work_items"), ("leads", "pk_leads")}
+    assert next_scans == {
+        ("work_items", "pk_work_items"), ("leads", "pk_leads"), ("resolved_contacts", "pk_resolved_contacts"),
+    }  # fmt: skip
     assert not {scan for scan in failed_scans | eligible_scans if scan[1] == "Seq Scan"}
     assert ("resolved_contacts", "pk_resolved_contacts") in failed_scans
     assert {index for relation, index in eligible_scans if relation == "leads"} <= {"ix_leads_client_id_id", "pk_leads"}

@@ -1,7 +1,7 @@
 """Canary people go through everything, the failure paths included, and must not be found anywhere but in the leads.
 
 Searched: what the commands print, every file in the home folder (compute logs among them), the database server's log,
-every table of Dagster's, and every table of the pipeline's but those whose job it is to hold people.
+every table of Dagster's, and every table of the pipeline's but those whose job it is to hold people for good.
 """
 
 import asyncio
@@ -20,9 +20,11 @@ from sqlalchemy import URL, Engine, create_engine, insert, text
 from ghl_pipeline.database.tables import leads
 from ghl_pipeline.definitions import build_defs
 from ghl_pipeline.ghl.client import LocationClient
+from ghl_pipeline.ghl.survey import GroupAnswer, Survey
 from ghl_pipeline.hydration.hydration import Hydration
 from ghl_pipeline.hydration.sync import sync_lead
 from ghl_pipeline.locations.clients import LocationAccess, add_client
+from ghl_pipeline.locations.learning import record_survey
 from ghl_pipeline.orchestration.partition_sync import sync_partitions
 from ghl_pipeline.orchestration.runs import run_locations
 from ghl_pipeline.privacy.redaction import safe_error_text
@@ -36,8 +38,9 @@ TOKEN = "pit-0ca4a47e-0000-4000-8000-00000000c0de"
 CANARIES = ("zyxwinda", "Quorvath", "Brindlemoth", "5550187", "555-0187", "555) 0187", TOKEN, "c0de")
 EMAIL = "zyxwinda.{}@example.com"
 PEOPLE = 40
-# Tables whose job it is to hold people; the queue of resolved contacts is emptied by the write-back.
-FOR_PEOPLE = {"leads", "clients", "resolved_contacts"}
+# Tables that hold people for good; those that hold them only while a list is in work are empty at the end.
+FOR_PEOPLE = {"leads", "clients"}
+WHILE_IN_WORK = ("resolved_contacts", "pulled_contacts")
 
 
 @pytest.fixture
@@ -57,6 +60,8 @@ def location_id(engine: Engine, project: Settings, sandbox: Sandbox) -> str:
         cipher = TokenCipher.from_settings(project)
         client = add_client(connection, cipher, name="Acme", location_id=location.id, token=SecretStr(TOKEN))
         connection.execute(insert(leads), [{"client_id": client.id, "ghl_contact_id": None, **row} for row in rows])
+    # Small groups make pulling all contacts the cheaper way for a backfill; Sync All looks them up.
+    record_survey(engine, location.id, Survey(None, {10: GroupAnswer.RIGHT}))
     return location.id
 
 
@@ -130,6 +135,7 @@ def test_nobody_is_found_outside_the_leads(
     with engine.connect() as connection:
         # The canaries did go through: what was found was written.
         assert connection.execute(text("SELECT count(*) FROM leads WHERE last_name = 'Brindlemoth'")).scalar() == 32
+        assert connection.execute(text("SELECT plan ->> 'way' FROM work_lists")).scalars().all() == ["scan"]
     printed.append(caplog.text)
     streams = capfd.readouterr()
     printed += [streams.out, streams.err]
@@ -141,6 +147,9 @@ def test_nobody_is_found_outside_the_leads(
         assert_clean(str(path), [content])
     assert tables_searched(dagster_url, except_for=set()) > 15
     assert tables_searched(engine.url, except_for=FOR_PEOPLE) > 5
+    with engine.connect() as connection:
+        for table in WHILE_IN_WORK:
+            assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar() == 0, table
 
 
 def files_under(folder: Path, pattern: str = "*") -> Iterator[tuple[Path, str]]:

@@ -166,6 +166,16 @@ async def test_or_groups_that_answer_only_their_first_leaf(
     ) == ["Ben"]
 
 
+async def test_or_groups_that_are_cut_off_in_silence(sandbox: Sandbox, location: Location, caller: Caller) -> None:
+    for name in ("Ada", "Ben", "Cleo"):
+        location.add(first_name=name, email=f"{name}@example.com")
+    group = any_of(*(leaf("email", "eq", f"{name}@example.com") for name in ("cleo", "ben", "ada")))
+    sandbox.faults(or_answers_first_leaves=2)
+    assert sorted(await caller.found(group)) == ["Ben", "Cleo"]
+    sandbox.faults(or_answers_first_leaves=3)
+    assert sorted(await caller.found(group)) == ["Ada", "Ben", "Cleo"]
+
+
 @pytest.mark.parametrize("status", [400, 500])
 async def test_a_lost_search_context_meets_searches_only(
     sandbox: Sandbox, location: Location, caller: Caller, status: int
@@ -199,6 +209,57 @@ async def test_items_with_lower_case_names_only(sandbox: Sandbox, location: Loca
     assert item["firstNameLowerCase"] == "ada"
     assert not {"firstName", "lastName"} & item.keys()
     assert (await caller.http.get(f"/contacts/{contact.id}")).json()["contact"]["firstName"] == "Ada"
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "found"), [({"ranges_refused": True}, 400, None), ({"ranges_find_nothing": True}, 200, 0)]
+)
+async def test_ranges_that_are_refused_or_find_nothing(
+    sandbox: Sandbox, location: Location, caller: Caller, fault: dict[str, Any], status: int, found: int | None
+) -> None:
+    location.add(first_name="Ada")
+    asked = leaf("dateUpdated", "range", {"gte": 0})
+    assert await caller.found(asked) == ["Ada"]
+    sandbox.faults(**fault)
+    answer = await caller.search(filters=[asked])
+    assert (answer.status_code, answer.json().get("total")) == (status, found)
+    assert (await caller.search()).json()["total"] == 1
+
+
+@pytest.mark.parametrize("status", [400, 422, 500])
+async def test_searches_without_filters_that_are_not_answered(
+    sandbox: Sandbox, location: Location, caller: Caller, status: int
+) -> None:
+    location.add(first_name="Ada", email="ada@example.com")
+    sandbox.faults(unfiltered_status=status)
+    assert (await caller.search()).status_code == status
+    assert await caller.found(leaf("email", "eq", "ada@example.com")) == ["Ada"]
+
+
+async def test_a_total_that_says_too_much_or_stops_counting(
+    sandbox: Sandbox, location: Location, caller: Caller
+) -> None:
+    for _ in range(3):
+        location.add()
+    sandbox.faults(total_surplus=7)
+    assert (await caller.search()).json()["total"] == 10
+    sandbox.faults(total_at_most=2)
+    answer = (await caller.search()).json()
+    assert (answer["total"], len(answer["contacts"])) == (2, 3)
+
+
+@pytest.mark.parametrize("shift", [900.0, -900.0])
+async def test_a_clock_that_is_wrong_dates_the_answers_and_the_writes(
+    sandbox: Sandbox, location: Location, caller: Caller, shift: float
+) -> None:
+    before = time.time()
+    sandbox.faults(clock_shift_seconds=shift)
+    contact = location.add(first_name="Ada")
+    answer = await caller.search()
+    told = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    assert answer.headers.get_list("date") == [answer.headers["Date"]]
+    for moment in (told, contact.date_updated / 1000):
+        assert before + shift - 2 <= moment <= time.time() + shift + 2
 
 
 def test_searches_see_a_write_only_after_the_lag() -> None:

@@ -70,19 +70,13 @@ def _added() -> dict[str, list[sa.Column[Any]]]:
                 server_default=sa.text("false"),
                 comment="looked up before, as it is: only a contact that changed since can matter",
             ),
+            sa.Column("asked", sa.Uuid(), comment="hash of the lead's link and address when it was listed"),
         ],
         "lead_lookups": [
             sa.Column("asked", sa.Uuid(), comment="hash of the link and the address the answer stands for"),
             sa.Column("missing", sa.SmallInteger(), comment="bits of hydration.outcomes.Reason, after the write-back"),
         ],
         "location_learning": [
-            sa.Column(
-                "proven_size",
-                sa.Integer(),
-                nullable=False,
-                server_default="0",
-                comment="a group of so many addresses was answered rightly; 0: none was yet",
-            ),
             sa.Column(
                 "groups_are_wrong",
                 sa.Boolean(),
@@ -91,6 +85,8 @@ def _added() -> dict[str, list[sa.Column[Any]]]:
                 comment="groups were answered wrongly, so that leads are asked for one by one",
             ),
             sa.Column("case_matters", sa.Boolean(), comment="whether an e-mail is found only in its own letter case"),
+            sa.Column("searches_by_date", sa.Boolean(), comment="whether a search by dateUpdated finds what it should"),
+            sa.Column("dates_tried_at", sa.DateTime(timezone=True), comment="when that was last tried"),
             sa.Column("surveyed_at", sa.DateTime(timezone=True), comment="when groups and letter case were last tried"),
             sa.Column("contacts", sa.Integer(), comment="contacts of the location when last counted"),
             sa.Column(

@@ -1,0 +1,1 @@
+"""Side-by-side measurements of the pipeline, one script for each question. `docs/benchmarks.md` explains them."""
