@@ -69,7 +69,7 @@ SITUATIONS = (
     Situation("four processes", processes=4, callers=10),
     Situation("two processes, 20 locations each", processes=2, locations=20, ours=25, allowed=25, callers=2),
     Situation("25 allowed, known from the headers only", ours=90, allowed=25, full_only=True),
-    Situation("two processes after a storm of refusals", processes=2, storm_requests=4),
+    Situation("two processes after a storm of refusals", processes=2, storm_requests=2),
     Situation("backfill that leaves 5 of 100", kept=5, full_only=True),
     Situation("the same beside interactive work", kept=5, interactive=True, full_only=True),
     Situation("90 of 100, beside interactive work", ours=90, kept=5, interactive=True),

@@ -180,6 +180,29 @@ async def test_a_request_that_left_in_time_moves_nothing(engine: Engine) -> None
     assert lane_of(engine, "slots") == slots
 
 
+async def test_a_slot_that_the_database_was_slow_to_tell_counts_as_late_as_it_may_have_been_used(
+    engine: Engine,
+) -> None:
+    """On the process's clock, the row's `now` may be any moment from asking to the answer."""
+    budget = throttle(engine, Limits(max_requests=10, interval_seconds=5, max_per_day=1000, interactive=0))
+
+    async def one() -> float:
+        """How far the slot was moved."""
+        await budget.acquire(FACTS)
+        left, promised = time.monotonic(), lane_of(engine, "slots")[-1]
+        await budget.sent(left)
+        return lane_of(engine, "slots")[-1] - promised
+
+    await one()
+    with engine.begin() as other, engine.connect() as watch:
+        other.execute(text("UPDATE location_throttle SET used_today = used_today"))
+        waiting = asyncio.create_task(one())
+        while not watch.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
+    assert await waiting >= 0.4
+
+
 async def test_of_requests_side_by_side_each_tells_of_its_own_slot(engine: Engine) -> None:
     budget = throttle(engine, Limits(max_requests=3, interval_seconds=6, max_per_day=1000, interactive=0))
     all_have_one = asyncio.Barrier(3)

@@ -17,7 +17,8 @@ from ghl_pipeline_tests.ghl.throttle_worker import Job, Report, report_of, start
 
 pytestmark = pytest.mark.slow
 
-INTERVAL_SECONDS = 4.0  # 60 ms of guard: requests of several processes on two cores are late by less
+# GHL's own 10 s with their 150 ms of guard where many processes work; where few do, 60 ms are enough on a busy machine.
+INTERVAL_SECONDS = 4.0
 SCALE = INTERVAL_SECONDS / 10
 
 
@@ -50,8 +51,9 @@ def workers(sandbox: Sandbox, database_url: URL) -> Workers:
 
 @pytest.mark.parametrize("processes", [1, 4])
 def test_no_window_at_the_server_holds_more_than_the_limit(sandbox: Sandbox, workers: Workers, processes: int) -> None:
-    location = sandbox.add_location(requests=1000, time_scale=SCALE)
-    workers.run(workers.job(location, requests=100, seconds=5), processes)
+    location = sandbox.add_location(requests=1000)
+    job = workers.job(location, requests=100, seconds=12)
+    workers.run(replace(job, limits=Limits(100, 10.0, 1_000_000, interactive=0)), processes)
     stats = sandbox.stats(location.id)
     assert stats["highest_in_window"] <= 100
     assert stats["requests"] > 100  # two windows were begun
@@ -75,9 +77,7 @@ def test_even_processes_that_are_overloaded_send_no_more_than_the_limit(sandbox:
     reports = workers.run(workers.job(*locations, requests=25, seconds=9, callers=2), processes=2)
     for location in locations:
         sent = sorted(at for report in reports for at in report.sent[location.id])
-        # Each process knows the row's clock as well as the database answers it, so to some hundredths of a second here.
-        apart = min(later - earlier for earlier, later in zip(sent, sent[25:], strict=False))
-        assert apart >= INTERVAL_SECONDS * 0.99
+        assert min(later - earlier for earlier, later in zip(sent, sent[25:], strict=False)) >= INTERVAL_SECONDS
         assert len(sent) > 25
 
 
