@@ -49,11 +49,11 @@ dev: setup ## Run the UI, the daemon and (without real clients) the sandbox unti
 
 .PHONY: test
 test: setup ## Run every test, the slow proofs included
-	@$(BIN)/pytest -n 2 --dist worksteal
+	@$(BIN)/pytest -n 3 --dist worksteal
 
 .PHONY: test-fast
 test-fast: setup ## Run the tests without the slow proofs
-	@$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+	@$(BIN)/pytest -n 3 --dist worksteal -m "not slow"
 
 .PHONY: lint
 lint: setup ## Check style, types and layers

@@ -159,12 +159,14 @@ class LocationThrottle:
         if not self._slots or self._slots[0] is not slot:
             return False  # a refusal has cleared them
         self._slots.popleft()
+        if slot.epoch != self._epoch:
+            return False  # void; another one may have been promised for the same moment, so it is not given back
         if time.monotonic() - slot.due > self._lateness_allowed():
             self._lease_size = 1  # a process that is this busy wastes what it is promised ahead
             await asyncio.to_thread(row.move, self._engine, self._location_id, slot.at, None)
             return False
         _taken.set(slot)
-        return slot.epoch == self._epoch
+        return True
 
     def _lateness_allowed(self) -> float:
         window = self._limits.interval_seconds

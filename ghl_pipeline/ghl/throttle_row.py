@@ -341,7 +341,10 @@ def block(engine: Engine, location_id: str, pause_seconds: float) -> int:
 
 
 def move(engine: Engine, location_id: str, at: float, moved_to: float | None) -> None:
-    """Moves a slot to when its request really left; None gives it back unused. Epoch seconds, as in the lease."""
+    """Moves a slot to when its request really left; None gives it back unused. Epoch seconds, as in the lease.
+
+    A void slot must not be given back: the row has given that up, and may have promised the same moment anew.
+    """
     values = {"location_id": location_id, "at": at, "moved_to": moved_to}
     with engine.begin() as connection:
         connection.execute(_MOVE, values)

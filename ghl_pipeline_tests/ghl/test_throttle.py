@@ -141,6 +141,24 @@ async def test_slots_that_came_too_late_are_given_back(engine: Engine) -> None:
     assert row_of(engine, "used_today") == 12
 
 
+async def test_a_late_slot_that_is_void_is_not_given_back_in_another_ones_place(engine: Engine) -> None:
+    """Two refusals, the first with the longer pause: the end of it is promised to one process, then to the other."""
+    limits = Limits(max_requests=10, interval_seconds=10, max_per_day=1000, interactive=0)
+    first, second = throttle(engine, limits), throttle(engine, limits)
+    await first.acquire(FACTS)
+    await second.acquire(FACTS)
+    await first.refused(1.5)
+    void = asyncio.create_task(second.acquire(FACTS))
+    await asyncio.sleep(0.3)
+    await first.refused(0.1)
+    valid = asyncio.create_task(first.acquire(FACTS))
+    await asyncio.sleep(0.3)
+    time.sleep(1.5)  # noqa: ASYNC251 - beyond the end of the pause
+    await asyncio.gather(void, valid)
+    # The first two, the void one, and two that were used; the valid one was late, given back and had again.
+    assert row_of(engine, "used_today") == 5
+
+
 async def test_a_process_that_stalled_is_promised_one_slot_and_then_more_again(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,9 +198,7 @@ async def test_a_request_that_left_in_time_moves_nothing(engine: Engine) -> None
     assert lane_of(engine, "slots") == slots
 
 
-async def test_a_slot_that_the_database_was_slow_to_tell_counts_as_late_as_it_may_have_been_used(
-    engine: Engine,
-) -> None:
+async def test_a_slot_that_the_database_was_slow_to_tell_counts_as_late_as_it_may_be(engine: Engine) -> None:
     """On the process's clock, the row's `now` may be any moment from asking to the answer."""
     budget = throttle(engine, Limits(max_requests=10, interval_seconds=5, max_per_day=1000, interactive=0))
 
@@ -193,12 +209,16 @@ async def test_a_slot_that_the_database_was_slow_to_tell_counts_as_late_as_it_ma
         await budget.sent(left)
         return lane_of(engine, "slots")[-1] - promised
 
+    def wait_until_it_is_asked_for() -> None:
+        with engine.connect() as connection:
+            while not connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one():
+                time.sleep(0.01)
+
     await one()
-    with engine.begin() as other, engine.connect() as watch:
+    with engine.begin() as other:
         other.execute(text("UPDATE location_throttle SET used_today = used_today"))
         waiting = asyncio.create_task(one())
-        while not watch.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_until_it_is_asked_for)
         await asyncio.sleep(0.5)
     assert await waiting >= 0.4
 

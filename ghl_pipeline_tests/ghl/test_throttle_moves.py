@@ -107,17 +107,6 @@ def test_the_last_slot_of_a_day_that_is_given_back_can_be_had_again(engine: Engi
     assert len(reserved(engine, 3, limits).slots) == 1
 
 
-def test_a_void_slot_that_is_given_back_takes_no_other_ones_place(engine: Engine) -> None:
-    first, second = reserved(engine, 2, TEN).slots
-    block(engine, LOCATION, 0.001)
-    promised = reserved(engine, 5, TEN).slots
-    before = lane_of(engine, "slots")
-    move(engine, LOCATION, second + 8, None)
-    assert lane_of(engine, "slots") == before
-    assert {first, *promised} <= set(before)
-    assert row_of(engine, "used_today") == 6
-
-
 def test_what_is_forgotten_counts_even_when_all_that_is_remembered_is_given_back(engine: Engine) -> None:
     limits = Limits(1, 10, 1000, interactive=0)
     for _ in range(60):
