@@ -27,7 +27,8 @@ from pydantic import SecretStr
 
 from benchmarks.harness import Options, Results, read_options
 from benchmarks.sandbox import SandboxLocation, started_sandbox
-from ghl_pipeline.ghl.client import MAX_CONNECTIONS, LocationClient, open_client
+from ghl_pipeline.ghl.calls import MAX_CONNECTIONS
+from ghl_pipeline.ghl.client import LocationClient, open_client
 from ghl_pipeline.ghl.errors import CallFacts
 from ghl_pipeline.ghl.retries import RetryPolicy
 from ghl_pipeline.ghl.search import ContactSearch, equals

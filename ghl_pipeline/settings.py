@@ -13,6 +13,22 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ghl_pipeline.errors import ConfigurationError
 
 GHL_API_URL = "https://services.leadconnectorhq.com"
+# From HighLevel's webhook guides; the older one's text is in their documentation repository.
+GHL_ED25519_KEY = "MCowBQYDK2VwAyEAi2HR1srL4o18O8BRa7gVJY7G7bupbN3H9AwJrHCDiOg="
+GHL_RSA_KEY = (
+    "MIICIjANBgkqhkiG9w0BAQEFAAOCAg8AMIICCgKCAgEAokvo/r9tVgcfZ5DysOSC"
+    "Frm602qYV0MaAiNnX9O8KxMbiyRKWeL9JpCpVpt4XHIcBOK4u3cLSqJGOLaPuXw6"
+    "dO0t6Q/ZVdAV5Phz+ZtzPL16iCGeK9po6D6JHBpbi989mmzMryUnQJezlYJ3DVfB"
+    "csedpinheNnyYeFXolrJvcsjDtfAeRx5ByHQmTnSdFUzuAnC9/GepgLT9SM4nCpv"
+    "uxmZMxrJt5Rw+VUaQ9B8JSvbMPpez4peKaJPZHBbU3OdeCVx5klVXXZQGNHOs8gF"
+    "3kvoV5rTnXV0IknLBXlcKKAQLZcY/Q9rG6Ifi9c+5vqlvHPCUJFT5XUGG5RKgOKU"
+    "J062fRtN+rLYZUV+BjafxQauvC8wSWeYja63VSUruvmNj8xkx2zE/Juc+yjLjTXp"
+    "IocmaiFeAO6fUtNjDeFVkhf5LNb59vECyrHD2SQIrhgXpO4Q3dVNA5rw576PwTzN"
+    "h/AMfHKIjE4xQA1SZuYJmNnmVZLIZBlQAF9Ntd03rfadZ+yDiOXCCs9FkHibELhC"
+    "HULgCsnuDJHcrGNd5/Ddm5hxGQ0ASitgHeMZ0kcIOwKDOzOU53lDza6/Y09T7sYJ"
+    "PQe7z0cvj7aE4B+Ax1ZoZGPzpJlZtGXCsu9aTEGEnKzmsFqwcSsnw3JB31IGKAyk"
+    "T1hhTiaCeIY/OwwwNUY2yvcCAwEAAQ=="
+)
 
 
 def project_root() -> Path:
@@ -143,6 +159,84 @@ class Settings(BaseSettings):
         le=500,
         alias="SYNC_ALL_CONCURRENCY",
         description="Locations that `sync-all` works on at the same time.",
+    )
+
+    # --- webhooks
+    webhook_public_url: str | None = Field(
+        default=None,
+        alias="WEBHOOK_PUBLIC_URL",
+        description="Where the receiver is reached from outside, such as https://hooks.example.com; for the URLs that "
+        "`clients webhook-url` prints.",
+    )
+    webhook_ed25519_keys: str = Field(
+        default=GHL_ED25519_KEY,
+        alias="GHL_WEBHOOK_ED25519_KEYS",
+        description="GHL's public keys for `x-ghl-signature`: base64 of the DER, comma-separated.",
+    )
+    webhook_rsa_keys: str = Field(
+        default=GHL_RSA_KEY,
+        alias="GHL_WEBHOOK_RSA_KEYS",
+        description="GHL's public keys for the older `x-wh-signature`: base64 of the DER, comma-separated.",
+    )
+    webhook_accept_rsa: bool = Field(
+        default=True,
+        alias="GHL_WEBHOOK_ACCEPT_RSA",
+        description="Whether an event that carries only the older signature is accepted.",
+    )
+    webhook_tolerance_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        alias="WEBHOOK_TOLERANCE_SECONDS",
+        description="How far the time in a signed event may be from now; older ones are taken for replays.",
+    )
+    webhook_max_bytes: int = Field(
+        default=5 * 1024 * 1024,
+        ge=1024,
+        alias="WEBHOOK_MAX_BYTES",
+        description="Largest body that is taken; EmailBison sends whole e-mails.",
+    )
+    webhook_max_attempts: int = Field(
+        default=8,
+        ge=1,
+        le=50,
+        alias="WEBHOOK_MAX_ATTEMPTS",
+        description="How often an event is tried before it waits for a person as a dead letter.",
+    )
+    webhook_keep_bodies_days: float = Field(
+        default=30.0,
+        gt=0,
+        alias="WEBHOOK_KEEP_BODIES_DAYS",
+        description="How long the bodies of handled events are kept; those of dead letters until they are handled.",
+    )
+    protected_statuses: str = Field(
+        default="booked,won,lost,customer,do_not_contact",
+        alias="LEAD_PROTECTED_STATUSES",
+        description="Lead statuses, comma-separated, that an event never changes, except to unsubscribed.",
+    )
+
+    # --- messages
+    sms_first_days: float = Field(
+        default=30.0,
+        gt=0,
+        alias="SMS_IMPORT_FIRST_DAYS",
+        description="How far back the first import of a location's messages reaches.",
+    )
+    sms_overlap_seconds: float = Field(
+        default=600.0,
+        ge=0,
+        alias="SMS_IMPORT_OVERLAP_SECONDS",
+        description="How far before the last imported message the next import begins.",
+    )
+
+    # --- EmailBison
+    emailbison_timeout_seconds: float = Field(
+        default=30.0, gt=0, alias="EMAILBISON_TIMEOUT_SECONDS", description="Longest wait for one answer of EmailBison."
+    )
+    emailbison_overlap_seconds: float = Field(
+        default=3600.0,
+        ge=0,
+        alias="EMAILBISON_OVERLAP_SECONDS",
+        description="How far before the last look for lost events the next one begins; EmailBison keeps 10 days.",
     )
 
     # --- Dagster

@@ -13,12 +13,12 @@ from ghl_pipeline.cli.progress import watch_locations, watch_locations_done
 from ghl_pipeline.cli.session import database
 from ghl_pipeline.definitions import build_defs
 from ghl_pipeline.errors import LocationBusy, PipelineError
-from ghl_pipeline.hydration.attempts import FailedLocation
 from ghl_pipeline.hydration.build import build_hydration
 from ghl_pipeline.hydration.location_report import LocationReport
 from ghl_pipeline.hydration.options import DEFAULT_CONCURRENCY
 from ghl_pipeline.hydration.progress import failures_of_run
 from ghl_pipeline.locations.clients import active_locations
+from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.partition_sync import sync_partitions
 from ghl_pipeline.orchestration.runs import open_instance, run_locations
 from ghl_pipeline.settings import Settings, load_settings

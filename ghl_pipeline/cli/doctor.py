@@ -14,7 +14,7 @@ from ghl_pipeline.cli.choice import chosen_locations
 from ghl_pipeline.cli.output import err, out, print_json, print_table
 from ghl_pipeline.cli.session import database
 from ghl_pipeline.errors import ConfigurationError, DatabaseUnavailable, Interrupted
-from ghl_pipeline.hydration.build import client_opener
+from ghl_pipeline.locations.opening import client_opener
 from ghl_pipeline.operations.doctor import examine_locations, examine_this_side
 from ghl_pipeline.operations.findings import Check, Finding, Level, finding_of
 from ghl_pipeline.privacy.tokens import TokenCipher

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import dagster as dg
 from pydantic import Field
 
-from ghl_pipeline.hydration.attempts import FailedLocation
 from ghl_pipeline.hydration.hydration import Hydration
 from ghl_pipeline.hydration.options import DEFAULT_CONCURRENCY, Options, Step
 from ghl_pipeline.hydration.work_list import Scope
+from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
 from ghl_pipeline.partitions import location_partitions

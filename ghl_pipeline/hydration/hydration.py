@@ -9,9 +9,9 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -19,20 +19,11 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from ghl_pipeline.database.connection import unavailable
 from ghl_pipeline.database.leases import LocationLeases
-from ghl_pipeline.errors import ConfigurationError, InvalidInput, LocationBusy, PipelineError, UnknownClient
+from ghl_pipeline.errors import LocationBusy, PipelineError
 from ghl_pipeline.ghl.client import LocationClient
-from ghl_pipeline.ghl.errors import DailyQuotaReached, PermanentGhlError
-from ghl_pipeline.hydration.attempts import (
-    FailedLocation,
-    begin_attempt,
-    end_attempt,
-    record_refusal,
-    somebody_was_turned_away,
-)
-from ghl_pipeline.hydration.blocking import in_thread
 from ghl_pipeline.hydration.knowledge import LocationKnowledge
 from ghl_pipeline.hydration.location_report import LocationReport, hydrated_report
-from ghl_pipeline.hydration.location_work import LocationWork, LookupsFailed
+from ghl_pipeline.hydration.location_work import LocationWork
 from ghl_pipeline.hydration.options import Options, Step
 from ghl_pipeline.hydration.planning import PlanRules
 from ghl_pipeline.hydration.straight_through import straight_through
@@ -40,8 +31,16 @@ from ghl_pipeline.hydration.work_list import drop_abandoned_lists
 from ghl_pipeline.hydration.workplace import Workplace
 from ghl_pipeline.locations.clients import LocationAccess, location_access
 from ghl_pipeline.locations.learning import load_learned
+from ghl_pipeline.locations.opening import OpenClient
+from ghl_pipeline.orchestration.attempts import (
+    begin_attempt,
+    end_attempt,
+    record_refusal,
+    somebody_was_turned_away,
+)
+from ghl_pipeline.orchestration.blocking import in_thread
+from ghl_pipeline.orchestration.failures import FailedLocation, describe_failure
 from ghl_pipeline.orchestration.reports import History, Report
-from ghl_pipeline.privacy.redaction import safe_error_text
 from ghl_pipeline.privacy.tokens import TokenCipher
 
 log = logging.getLogger(__name__)
@@ -49,8 +48,6 @@ log = logging.getLogger(__name__)
 # Blocking database and history calls of all locations; the engine's pool has as many connections.
 BLOCKING_CALLS = 10
 BUSY_POLL_SECONDS = 1.0
-
-OpenClient = Callable[[LocationAccess], AbstractAsyncContextManager[LocationClient]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,18 +262,3 @@ class Hydration:
         failure = describe_failure(location_id, error)
         log.error("%s", failure.text, exc_info=None if isinstance(error, PipelineError) else error)
         return failure
-
-
-def describe_failure(location_id: str, error: BaseException) -> FailedLocation:
-    """An error as it may be shown: its class, a text without values of a person, whether it is permanent."""
-    cause = error.error if isinstance(error, LookupsFailed) and error.error else error
-    # The daily quota comes back by itself.
-    permanent = isinstance(
-        cause, PermanentGhlError | UnknownClient | InvalidInput | ConfigurationError
-    ) and not isinstance(cause, DailyQuotaReached)
-    what = safe_error_text(error)
-    if not isinstance(error, PipelineError):
-        what = f"{what}: location {location_id}: a bug. Its stack is in the log (--verbose at the command line)."
-    elif location_id not in what:
-        what = f"Location {location_id}: {what}"
-    return FailedLocation(location_id, type(error).__name__, what, permanent)

@@ -13,10 +13,10 @@ from ghl_pipeline.ghl.client import LocationClient
 from ghl_pipeline.ghl.errors import GhlUnreachable, RateLimited, TransientGhlError
 from ghl_pipeline.ghl.payloads import Contact, SearchPage
 from ghl_pipeline.ghl.survey import FIRST_PAGE, searches_by_date, survey
-from ghl_pipeline.hydration.blocking import in_thread
 from ghl_pipeline.hydration.group_size import GroupSize
 from ghl_pipeline.hydration.pull import ask_about_nobody, page_or_none
 from ghl_pipeline.locations.learning import Learned, record_survey, save_facts
+from ghl_pipeline.orchestration.blocking import in_thread
 
 log = logging.getLogger(__name__)
 

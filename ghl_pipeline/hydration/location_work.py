@@ -10,10 +10,9 @@ from functools import partial
 
 from sqlalchemy import Connection, text
 
-from ghl_pipeline.errors import InvalidInput, PipelineError
+from ghl_pipeline.errors import InvalidInput
 from ghl_pipeline.ghl.errors import GhlError, PermanentGhlError
 from ghl_pipeline.hydration import work_list as lists
-from ghl_pipeline.hydration.blocking import in_thread
 from ghl_pipeline.hydration.list_counts import final_counts, reason_counts
 from ghl_pipeline.hydration.location_report import LocationReport, ResumePoint, eligible_report, hydrated_report
 from ghl_pipeline.hydration.options import Options, Step
@@ -23,12 +22,14 @@ from ghl_pipeline.hydration.work_list import WorkList
 from ghl_pipeline.hydration.workplace import Workplace
 from ghl_pipeline.hydration.write_back import record_failures, write_back_page
 from ghl_pipeline.locations.learning import save_facts
+from ghl_pipeline.orchestration.blocking import in_thread
+from ghl_pipeline.orchestration.failures import PartlyFailed
 
 # Enough ids to start looking; all of them are in work_items.
 LEADS_SHOWN = 5
 
 
-class LookupsFailed(PipelineError):
+class LookupsFailed(PartlyFailed):
     """Some leads of a location could not be looked up; the others are written, these wait for the next run.
 
     `error` is one of theirs: one that a rerun may cure if there is any, so that nothing curable counts as permanent.

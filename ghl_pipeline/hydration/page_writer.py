@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from ghl_pipeline.hydration.blocking import in_thread, until_done
+from ghl_pipeline.orchestration.blocking import in_thread, until_done
 
 
 class PageWriter:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine, text
 
-from ghl_pipeline.hydration.attempts import CAPABILITY, FailedLocation
+from ghl_pipeline.orchestration.attempts import HYDRATION
+from ghl_pipeline.orchestration.failures import FailedLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def failures_of_run(engine: Engine, run_id: str) -> list[FailedLocation]:
         WHERE run_id = :run_id AND capability = :capability AND state = 'failed' ORDER BY id
     """)
     with engine.connect() as connection:
-        rows = connection.execute(query, {"run_id": run_id, "capability": CAPABILITY}).all()
+        rows = connection.execute(query, {"run_id": run_id, "capability": HYDRATION}).all()
     return [FailedLocation(row.location_id, row.error_class, row.error_text, row.permanent) for row in rows]
 
 
@@ -64,6 +65,6 @@ def locations_ended(engine: Engine, location_ids: Sequence[str], *, after: int) 
         WHERE capability = :capability AND location_id = ANY(CAST(:location_ids AS text[])) AND id > :after
           AND ended_at IS NOT NULL
     """)
-    values = {"location_ids": list(location_ids), "after": after, "capability": CAPABILITY}
+    values = {"location_ids": list(location_ids), "after": after, "capability": HYDRATION}
     with engine.connect() as connection:
         return int(connection.execute(query, values).scalar_one())

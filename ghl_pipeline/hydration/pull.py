@@ -7,8 +7,8 @@ from ghl_pipeline.ghl.client import LocationClient
 from ghl_pipeline.ghl.errors import GhlUnreachable, RateLimited, RequestRejected, TransientGhlError
 from ghl_pipeline.ghl.payloads import SearchPage
 from ghl_pipeline.ghl.search import NOBODY, ContactSearch, changed_since, equals
-from ghl_pipeline.hydration.blocking import in_thread
 from ghl_pipeline.hydration.plan import Plan, Way
+from ghl_pipeline.orchestration.blocking import in_thread
 
 # A page of a pull cannot be passed over, so one whose attempts were all in vain is asked for again that often. With one
 # answer in five failing, five attempts fail once in 3,000 pages, three times as many once in 30 thousand millions.

@@ -12,7 +12,6 @@ from ghl_pipeline.ghl.errors import GhlError, GhlUnreachable, RateLimited, Reque
 from ghl_pipeline.ghl.payloads import Contact, SearchPage
 from ghl_pipeline.hydration import list_pages as pages
 from ghl_pipeline.hydration import pulled
-from ghl_pipeline.hydration.blocking import in_thread
 from ghl_pipeline.hydration.list_counts import ToPlan, count_to_plan, lookup_counts
 from ghl_pipeline.hydration.location_report import ResumePoint, Spent, progress_report, resolved_report
 from ghl_pipeline.hydration.lookup import ContactLookup
@@ -27,6 +26,7 @@ from ghl_pipeline.hydration.resolve import ContactSource, LeadKey, resolve_page
 from ghl_pipeline.hydration.work_list import WorkList
 from ghl_pipeline.hydration.workplace import Workplace
 from ghl_pipeline.locations.learning import save_group_size
+from ghl_pipeline.orchestration.blocking import in_thread
 
 log = logging.getLogger(__name__)
 

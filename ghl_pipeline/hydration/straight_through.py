@@ -10,7 +10,6 @@ from sqlalchemy import Engine
 
 from ghl_pipeline.ghl.client import LocationClient
 from ghl_pipeline.ghl.errors import GhlError
-from ghl_pipeline.hydration.blocking import in_thread
 from ghl_pipeline.hydration.claims import Claims
 from ghl_pipeline.hydration.knowledge import LocationKnowledge
 from ghl_pipeline.hydration.list_pages import eligible_page
@@ -22,6 +21,7 @@ from ghl_pipeline.hydration.resolve import LeadKey, resolve_page
 from ghl_pipeline.hydration.write_back import Written, write_back
 from ghl_pipeline.locations.clients import LocationAccess
 from ghl_pipeline.locations.learning import save_group_size
+from ghl_pipeline.orchestration.blocking import in_thread
 
 
 async def straight_through(

@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from ghl_pipeline.ghl.client import MAX_CONNECTIONS, LocationClient, open_client
+from ghl_pipeline.ghl.calls import MAX_CONNECTIONS
+from ghl_pipeline.ghl.client import LocationClient, open_client
 from ghl_pipeline.ghl.errors import (
     ContactNotFound,
     LocationAccessDenied,
@@ -214,7 +215,9 @@ async def test_no_repr_and_no_log_shows_the_token_or_an_address(
         logging.setLogRecordFactory(factory)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-    shown = "\n".join([caplog.text, repr(client), repr(client._http), repr(client._http.headers), repr(client.usage)])
+    shown = "\n".join(
+        [caplog.text, repr(client), repr(client._calls), repr(client._calls._http.headers), repr(client.usage)]
+    )
     assert repr(client) == f"LocationClient({location.id})"
     assert location.token not in shown
     for spelling in ("ada.lovelace@example.com", quote("ada.lovelace@example.com")):

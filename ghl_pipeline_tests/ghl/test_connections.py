@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ghl_pipeline.ghl.client import MAX_CONNECTIONS
+from ghl_pipeline.ghl.calls import MAX_CONNECTIONS
 from ghl_pipeline.ghl.connections import ConnectionsClient, Sent, watch_sending
 from ghl_pipeline.ghl.errors import GhlTimeout, GhlUnreachable, RequestRejected
 from ghl_pipeline.ghl.retries import RetryPolicy

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from ghl_pipeline.ghl.client import retry_after_seconds
+from ghl_pipeline.ghl.calls import retry_after_seconds
 from ghl_pipeline.ghl.errors import (
     CallFacts,
     ContactNotFound,

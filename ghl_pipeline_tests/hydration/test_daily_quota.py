@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import text
 
-from ghl_pipeline.hydration.build import client_opener
 from ghl_pipeline.hydration.hydration import Hydration, RunResult
 from ghl_pipeline.hydration.options import Options, Step
 from ghl_pipeline.hydration.plan import Way
+from ghl_pipeline.locations.opening import client_opener
 from ghl_pipeline.sandbox.limits import Limits, RateLimiter
 from ghl_pipeline.sandbox.people import crowd
 from ghl_pipeline.settings import Settings

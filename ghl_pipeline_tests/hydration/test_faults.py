@@ -23,11 +23,11 @@ from ghl_pipeline.ghl.phones import storable_phone
 from ghl_pipeline.ghl.retries import RetryPolicy
 from ghl_pipeline.ghl.throttle import Limits as ThrottleLimits
 from ghl_pipeline.ghl.throttle import LocationThrottle
-from ghl_pipeline.hydration.build import client_opener
-from ghl_pipeline.hydration.hydration import Hydration, OpenClient, RunResult
+from ghl_pipeline.hydration.hydration import Hydration, RunResult
 from ghl_pipeline.hydration.options import Options, Step
 from ghl_pipeline.hydration.plan import Way
 from ghl_pipeline.locations.clients import LocationAccess
+from ghl_pipeline.locations.opening import OpenClient, client_opener
 from ghl_pipeline.sandbox.agency import FIELDS, SampleLocation, sample_agency
 from ghl_pipeline.sandbox.contacts import Contact
 from ghl_pipeline.sandbox.faults import FaultDice, Mishap

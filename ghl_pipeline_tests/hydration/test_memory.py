@@ -20,10 +20,10 @@ from cryptography.fernet import Fernet
 from sqlalchemy import URL, Engine, make_url
 
 from ghl_pipeline.database.connection import create_engine
-from ghl_pipeline.hydration.build import client_opener
 from ghl_pipeline.hydration.hydration import Hydration
 from ghl_pipeline.hydration.options import Options
 from ghl_pipeline.hydration.plan import Way
+from ghl_pipeline.locations.opening import client_opener
 from ghl_pipeline.orchestration.reports import Report
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.sandbox.people import crowd

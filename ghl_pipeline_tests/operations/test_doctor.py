@@ -13,9 +13,9 @@ from sqlalchemy import Engine, text
 
 from ghl_pipeline.ghl.client import LocationClient, open_client
 from ghl_pipeline.ghl.retries import RetryPolicy
-from ghl_pipeline.hydration.build import client_opener
 from ghl_pipeline.locations.clients import LocationAccess, add_client
 from ghl_pipeline.locations.learning import load_learned
+from ghl_pipeline.locations.opening import client_opener
 from ghl_pipeline.operations.doctor import OpenClient, examine_locations
 from ghl_pipeline.operations.findings import Check, Finding, Level
 from ghl_pipeline.privacy.tokens import TokenCipher

@@ -4,33 +4,24 @@ Table: `location_attempts`. Checks, reruns and `status` read it; a run's own fai
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 from sqlalchemy import Engine, text
 
 from ghl_pipeline.errors import LocationBusy
+from ghl_pipeline.orchestration.failures import FailedLocation
 
-CAPABILITY = "hydration"
-
-
-@dataclass(frozen=True, slots=True)
-class FailedLocation:
-    """A location that ended with an error: its class, a text safe to show, and whether a rerun alone can help."""
-
-    location_id: str
-    error_class: str
-    text: str
-    permanent: bool
+HYDRATION = "hydration"
 
 
-def begin_attempt(engine: Engine, location_id: str, run_id: str | None) -> int:
+def begin_attempt(engine: Engine, location_id: str, run_id: str | None, capability: str = HYDRATION) -> int:
     """Notes that work on the location begins; older attempts that never ended were killed and are marked so.
 
     Returns:
-        The attempt's id. Call only while holding the location's lease: that is what proves the older ones dead.
+        The attempt's id. Call only while nobody else can be at this work there (hydration: holding the location's
+        lease): that is what proves the older ones dead.
     """
-    values = {"location_id": location_id, "capability": CAPABILITY, "run_id": run_id}
+    values = {"location_id": location_id, "capability": capability, "run_id": run_id}
     killed = text("""
         UPDATE location_attempts SET state = 'interrupted', ended_at = now()
         WHERE location_id = :location_id AND capability = :capability AND state = 'running'
@@ -82,7 +73,7 @@ def somebody_was_turned_away(engine: Engine, attempt_id: int) -> bool:
         return bool(connection.execute(query, {"id": attempt_id, "busy": LocationBusy.__name__}).scalar_one())
 
 
-def record_refusal(engine: Engine, failure: FailedLocation, run_id: str | None) -> None:
+def record_refusal(engine: Engine, failure: FailedLocation, run_id: str | None, capability: str = HYDRATION) -> None:
     """Notes a location that failed before any work began: no token, unknown, or held by another run."""
     insert = text("""
         INSERT INTO location_attempts
@@ -91,7 +82,7 @@ def record_refusal(engine: Engine, failure: FailedLocation, run_id: str | None) 
     """)
     values = {
         "location_id": failure.location_id,
-        "capability": CAPABILITY,
+        "capability": capability,
         "run_id": run_id,
         "error_class": failure.error_class,
         "error_text": failure.text,

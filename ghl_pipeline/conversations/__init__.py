@@ -1,0 +1,1 @@
+"""Messages of leads, imported from GHL."""

@@ -1,0 +1,1 @@
+"""The EmailBison API as one client's workspace sees it."""

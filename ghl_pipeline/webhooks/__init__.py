@@ -1,0 +1,1 @@
+"""Events from outside: the receiver, the inbox, and what each event does."""
