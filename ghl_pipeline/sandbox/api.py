@@ -8,6 +8,7 @@ import msgspec
 
 from ghl_pipeline.sandbox.contact_writes import create_contact, update_contact, upsert_contact
 from ghl_pipeline.sandbox.contacts import Contact
+from ghl_pipeline.sandbox.conversations import export_page
 from ghl_pipeline.sandbox.responses import (
     Answer,
     JsonObject,
@@ -98,12 +99,13 @@ def search_contacts(call: Call) -> Answer:
 
 
 def find_duplicate(call: Call) -> Answer:
-    """The contact with an e-mail or else a phone, also when it was written this instant; null when there is none."""
+    """The contact with an e-mail or else a phone, also one written this instant unless that is a fault; else null."""
     _check_location(call.location, call.query.get("locationId"))
     email, phone = call.query.get("email"), call.query.get("number")
     if not email and not phone:
         raise bad_request("Pass at least one of number, email query parameter")
-    match = call.location.duplicate_of(email=email, phone=phone)
+    lags = call.location.faults.duplicate_lookup_lags
+    match = call.location.duplicate_of(email=email, phone=phone, as_indexed=lags)
     return Answer({"contact": full_contact(match[0], call.location.id) if match else None})
 
 
@@ -200,6 +202,13 @@ def list_users(call: Call) -> Answer:
     return Answer({"users": users})
 
 
+def export_messages(call: Call) -> Answer:
+    """The location's messages, page by page."""
+    location = call.location
+    _check_location(location, call.query.get("locationId"))
+    return Answer(export_page(location.messages, location.id, call.query, location.faults))
+
+
 ROUTES: Final = (
     Route("POST", "/contacts/search", "contacts.readonly", search_contacts),
     Route("GET", "/contacts/search/duplicate", "contacts.readonly", find_duplicate),
@@ -211,6 +220,7 @@ ROUTES: Final = (
     Route("POST", "/contacts/", "contacts.write", post_contact),
     Route("GET", "/locations/{id}", "locations.readonly", get_location),
     Route("GET", "/users/", "users.readonly", list_users),
+    Route("GET", "/conversations/messages/export", "conversations/message.readonly", export_messages),
 )
 
 

@@ -40,11 +40,17 @@ def create_contact(location: Location, body: Mapping[str, object]) -> Contact:
     """Creates a contact.
 
     Raises:
-        Refusal: 422 for properties it does not take or a contact without identity, 400 for a duplicate.
+        Refusal: 422 for properties it does not take or a contact without identity, 400 for a duplicate, and what is set
+            for phones.
     """
     fields = _fields(body, _ON_CREATE)
     if not any(body.get(name) for name in _IDENTITY):
         raise Refusal(422, "Contacts without email, phone, firstName and lastName are not allowed.")
+    if refusal := _refused_phone(location, fields):
+        if location.faults.creates_what_it_refuses:
+            location.statistics.creates += 1
+            location.add(**{**fields, "phone": None})
+        raise refusal
     _refuse_duplicate(location, fields, own_id=None)
     location.statistics.creates += 1
     return location.add(**fields)
@@ -57,6 +63,8 @@ def update_contact(location: Location, contact: Contact, body: Mapping[str, obje
         Refusal: as for `create_contact`.
     """
     fields = _fields(body, _ON_UPDATE, contact)
+    if refusal := _refused_phone(location, fields):
+        raise refusal
     _refuse_duplicate(location, fields, own_id=contact.id)
     location.statistics.updates += 1
     return location.change(contact.id, **fields)
@@ -126,6 +134,13 @@ def _list_violations(body: Mapping[str, object]) -> list[str]:
     if not isinstance(custom, list) or not all(isinstance(item, dict) and "id" in item for item in custom):
         violations.append("each value in customFields must be an object with an id")
     return violations
+
+
+def _refused_phone(location: Location, fields: Mapping[str, object]) -> Refusal | None:
+    message = location.faults.refused_phone
+    if message is None or not fields.get("phone"):
+        return None
+    return Refusal(location.faults.refused_phone_status, message)
 
 
 def _refuse_duplicate(location: Location, fields: Mapping[str, object], own_id: str | None) -> None:

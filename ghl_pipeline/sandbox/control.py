@@ -1,5 +1,7 @@
 """The sandbox's own routes under `/_sandbox`: faults, statistics, contacts, health. GHL has none of these.
 
+Those for events and workspaces are `webhook_control.py`.
+
 They need no token: the server listens on the loopback interface only and holds nobody's data.
 """
 
@@ -13,7 +15,7 @@ from starlette.routing import Route as Path
 
 from ghl_pipeline.errors import InvalidInput
 from ghl_pipeline.sandbox.faults import faults_from
-from ghl_pipeline.sandbox.world import Location, World
+from ghl_pipeline.sandbox.world import World
 
 FieldsById = Annotated[dict[str, dict[str, object]], msgspec.Meta(max_length=10_000)]
 
@@ -60,15 +62,20 @@ def control_routes(world: World) -> list[Path]:
         if not fields:
             world.faults.reset()
             return {"ok": True}
-        location_id = fields.pop("location", None)
-        if location_id is not None:
-            location_id = _location(world, location_id).id
-        world.faults.set(faults_from(fields), location_id)
+        location_id, workspace_id = fields.pop("location", None), fields.pop("workspace", None)
+        where: str | None = None
+        if workspace_id is not None and location_id is not None:
+            raise InvalidInput("Give a location or a workspace: each has faults of its own.")
+        if workspace_id is not None:
+            where = world.workspaces.known(workspace_id).faults_key
+        elif location_id is not None:
+            where = world.known_location(location_id).id
+        world.faults.set(faults_from(fields), where)
         return {"ok": True}
 
     def change_contacts(content: bytes) -> object:
         changes = json.decode(content, type=ContactChanges)
-        location = _location(world, changes.location)
+        location = world.known_location(changes.location)
         added = [location.add(**fields).id for fields in changes.add]
         for contact_id, fields in changes.change.items():
             location.change(contact_id, **fields)
@@ -85,19 +92,20 @@ def control_routes(world: World) -> list[Path]:
 
 
 def statistics_of(world: World) -> dict[str, object]:
-    """Counts per location, requests without a known token by route, and the contacts each location has."""
+    """Counts per location and per workspace, what they hold, and requests without a known token by route."""
     with world.lock:
         return {
             "locations": {
                 location.id: {**location.statistics.as_counts(), "contacts": len(location.contacts)}
                 for location in world.locations.values()
             },
+            "workspaces": {
+                str(workspace.id): {
+                    **workspace.statistics.as_counts(),
+                    "leads": len(workspace.leads),
+                    "events": len(workspace.events),
+                }
+                for workspace in world.workspaces.by_id.values()
+            },
             "unidentified": dict(sorted(world.unidentified.items())),
         }
-
-
-def _location(world: World, location_id: object) -> Location:
-    location = world.locations.get(location_id) if isinstance(location_id, str) else None
-    if location is None:
-        raise InvalidInput("The sandbox has no such location. Its locations are listed at /_sandbox/stats.")
-    return location

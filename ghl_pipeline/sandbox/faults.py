@@ -92,6 +92,21 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Search items lack firstName and lastName, as HighLevel's page on the search says."""
     index_lag_seconds: Seconds = 0.0
     """Searches see a write that much later; GET sees it at once."""
+    cursor_lifetime_seconds: Seconds = 120.0
+    """A cursor of the message export is refused when nobody used it for so long; GHL's was seen to die after 120 s."""
+    export_repeats_cursor: bool = False
+    """From its second page on, the message export gives the cursor it was given."""
+    export_ignores_order: bool = False
+    """The message export comes newest first, whatever `sortOrder` says."""
+    export_ignores_start: bool = False
+    """The message export begins with the first message ever, whatever `startDate` says."""
+    duplicate_lookup_lags: bool = False
+    """The duplicate lookup sees no more than searches do; whether GHL's does is not documented."""
+    refused_phone: str | None = None
+    """A contact that is written with a phone is refused with this text."""
+    refused_phone_status: Literal[400, 422] = 400
+    creates_what_it_refuses: bool = False
+    """A contact that is refused for its phone is created all the same, without it, as was once reported."""
     clock_shift_seconds: float = 0.0
     """GHL's clock, in the Date header and in the dates of what is written, is that much ahead; behind if negative."""
 

@@ -15,13 +15,17 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
+import httpx
+import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
 from ghl_pipeline.errors import PipelineError
 from ghl_pipeline.sandbox.agency import sample_agency
+from ghl_pipeline.sandbox.emailbison_payloads import BisonLead
+from ghl_pipeline.sandbox.sample_messages import add_sample_messages
 from ghl_pipeline.sandbox.server import create_app
 from ghl_pipeline.sandbox.world import World
 
@@ -96,8 +100,18 @@ def serve_sample_agency(port: int, *, locations: int, leads: int, seed: int, sto
     """Serves the sample agency of these numbers; see `agency.sample_agency`."""
     world = World(seed=seed)
     for sample in sample_agency(locations=locations, leads=leads, seed=seed).locations:
-        world.add_location(
+        location = world.add_location(
             sample.id, name=sample.name, token=sample.token, contacts=sample.contacts, time_zone=sample.time_zone
+        )
+        add_sample_messages(location, sample, seed=seed, now=int(world.clock() * 1000))
+        world.add_workspace(
+            sample.id,
+            name=sample.name,
+            leads=(
+                BisonLead(id=lead.emailbison_lead_id, email=lead.email.strip())
+                for lead in sample.leads
+                if lead.emailbison_lead_id is not None and lead.email
+            ),
         )
     serve(port, world, stop_with_input=stop_with_input)
 
@@ -113,6 +127,21 @@ class SandboxProcess:
     def pid(self) -> int:
         """Process id of the server."""
         return self._process.pid
+
+    def ask(self, path: str, order: object = None) -> dict[str, Any]:
+        """Asks one of the sandbox's own routes, such as `/_sandbox/workspaces`; with an order it is a POST.
+
+        Raises:
+            SandboxFailed: it does not answer, or refuses.
+        """
+        try:
+            answer = httpx.get(self.url + path) if order is None else httpx.post(self.url + path, json=order)
+            answer.raise_for_status()
+            return msgspec.json.decode(answer.content, type=dict[str, Any])
+        except (httpx.HTTPError, msgspec.DecodeError) as error:
+            raise SandboxFailed(
+                f"The sandbox did not answer {path} ({type(error).__name__}). Start it again."
+            ) from None
 
     def stop(self) -> None:
         """Ends the server, by force if it does not end in 5 s. May be called again."""

@@ -1,12 +1,11 @@
 """The sandbox as a Starlette application: what GHL's gateway does before and after a route answers.
 
 In this order: the token names the location, the rate limit lets the request in or not, the Version header and the
-scope are looked at, mishaps happen, the route answers. The routes are `api.py`, the sandbox's own `control.py`.
+scope are looked at, mishaps happen, the route answers. The routes are `api.py`, the sandbox's own `control.py` and
+`webhook_control.py`; beside GHL, `emailbison.py` answers below its own prefix.
 Nothing of a request or an answer is ever logged.
 """
 
-import asyncio
-import contextlib
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -17,12 +16,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as Path
-from starlette.types import Receive, Scope, Send
 
 from ghl_pipeline.sandbox.api import ROUTES, Call, Route
 from ghl_pipeline.sandbox.control import control_routes
+from ghl_pipeline.sandbox.emailbison import emailbison_routes
 from ghl_pipeline.sandbox.faults import FaultDice, Faults, Mishap
 from ghl_pipeline.sandbox.responses import Answer, Refusal, encode
+from ghl_pipeline.sandbox.transport import bearer_token, delay, respond
+from ghl_pipeline.sandbox.webhook_control import webhook_routes
 from ghl_pipeline.sandbox.world import Location, World
 
 VERSIONS: Final = frozenset({"2021-04-15", "2021-07-28", "2023-02-21", "v3"})
@@ -38,7 +39,8 @@ def create_app(world: World) -> Starlette:
     paths = [Path(route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES]
     every_method = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     unknown = Path("/{path:path}", _endpoint(world, None), methods=every_method)
-    return Starlette(routes=[*control_routes(world), *paths, unknown])
+    own = [*control_routes(world), *webhook_routes(world)]
+    return Starlette(routes=[*own, *emailbison_routes(world), *paths, unknown])
 
 
 def _endpoint(world: World, route: Route | None) -> Endpoint:
@@ -47,7 +49,7 @@ def _endpoint(world: World, route: Route | None) -> Endpoint:
         content = await request.body()
         with world.lock:
             arrived = world.clock()  # under the lock, so that arrivals are in order
-            location = world.location_of(_bearer(request))
+            location = world.location_of(bearer_token(request))
             if location is None:
                 world.unidentified[name] = world.unidentified.get(name, 0) + 1
                 return _response(Refusal(401, "Invalid token: access token is invalid").answer())
@@ -58,7 +60,7 @@ def _endpoint(world: World, route: Route | None) -> Endpoint:
             mishap = Mishap.NONE if refused else dice.roll(name)
         if not refused:
             hang = dice.faults.hang_seconds if mishap is Mishap.HANG else 0.0
-            await _delay(request, dice.faults.latency_seconds + hang)
+            await delay(request, dice.faults.latency_seconds + hang)
         with world.lock:
             call = Call(location, request.path_params, request.query_params, content)
             answer = refused or _answer(call, route, request.headers.get("version"), dice.faults, mishap)
@@ -80,15 +82,6 @@ def _refused_by_limit(location: Location, dice: FaultDice, now: float) -> Answer
         return refusal
     text = formatdate(now + seconds, usegmt=True) if dice.faults.retry_after_as_date else f"{seconds:g}"
     return Answer(refusal.body, 429, {"Retry-After": text})
-
-
-async def _delay(request: Request, seconds: float) -> None:
-    """Waits, but not longer than the client does: a server must be able to stop when its clients have given up."""
-    if seconds <= 0:
-        return
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await request.receive()  # the body has been read, so what comes next is the client hanging up
 
 
 def _answer(call: Call, route: Route | None, version: str | None, faults: Faults, mishap: Mishap) -> Answer:
@@ -123,27 +116,5 @@ def _check_version(version: str | None) -> None:
     raise Refusal(400, f"Invalid API version segment '{version[:40]}' at position 0")
 
 
-def _bearer(request: Request) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
 def _response(answer: Answer, headers: dict[str, str] | None = None, mishap: Mishap = Mishap.NONE) -> Response:
-    content = encode(answer.body)
-    if mishap is Mishap.GARBAGE:
-        content = b"<html><body>upstream connect error or disconnect/reset before headers</body></html>"
-    kind = _BrokenResponse if mishap is Mishap.DROPPED else Response
-    return kind(
-        content,
-        answer.status,
-        headers={**(headers or {}), **answer.headers},
-        media_type="application/json; charset=utf-8",
-    )
-
-
-class _BrokenResponse(Response):
-    """Announces the whole body, sends half of it and ends: the server then closes the connection."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": bytes(self.body[: len(self.body) // 2]), "more_body": True})
+    return respond(encode(answer.body), answer.status, {**(headers or {}), **answer.headers}, mishap)

@@ -10,18 +10,27 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from ghl_pipeline.errors import InvalidInput
 from ghl_pipeline.sandbox.contacts import Contact, ContactTable, email_key
+from ghl_pipeline.sandbox.conversations import Direction, Message, MessageLog
+from ghl_pipeline.sandbox.emailbison_payloads import BisonLead
 from ghl_pipeline.sandbox.faults import FaultBoard, Faults
 from ghl_pipeline.sandbox.limits import Limits, RateLimiter
-from ghl_pipeline.sandbox.people import ghl_id, private_token, seeded
+from ghl_pipeline.sandbox.people import Person, ghl_id, person, private_token, seeded
 from ghl_pipeline.sandbox.statistics import LocationStatistics
+from ghl_pipeline.sandbox.webhook_keys import WebhookKeys
+from ghl_pipeline.sandbox.workspaces import Workspace, Workspaces
 
 Clock = Callable[[], float]
+ChangeListener = Callable[["Location", Contact | None, Contact | None], None]
+"""Is told the contact before a change, None if it is new, and after it, None if it is deleted."""
+_STRANGERS_FROM: Final = 900_000
+"""Numbers of people that no sample location reaches, so that a stranger's e-mail is nobody else's."""
 
 
 def steady_clock() -> Clock:
@@ -57,6 +66,7 @@ class Location:
         rng: random.Random,
         time_zone: str = "America/New_York",
         allow_duplicates: bool = False,
+        when_changed: ChangeListener = lambda *_: None,
     ) -> None:
         self.id = location_id
         self.name = name
@@ -66,6 +76,8 @@ class Location:
         self.allow_duplicates = allow_duplicates
         self.users: list[User] = []
         self.contacts = ContactTable()
+        self.messages = MessageLog(location_id, clock)
+        self._when_changed = when_changed
         self.limiter = RateLimiter(limits)
         self.statistics = LocationStatistics(limits.interval_seconds)
         self._clock = clock
@@ -133,11 +145,50 @@ class Location:
             self._write(contact_id, None)
             return True
 
-    def duplicate_of(self, *, email: str | None, phone: str | None) -> tuple[Contact, str] | None:
+    def add_message(
+        self,
+        contact_id: str,
+        body: str,
+        direction: Direction = "inbound",
+        *,
+        at: int | None = None,
+        **fields: object,
+    ) -> Message:
+        """Adds a message of a contact, which need not exist any more, with further fields of `Message`.
+
+        Args:
+            contact_id: whose conversation it is in.
+            body: its text.
+            direction: `inbound` from the contact, `outbound` to it.
+            at: when, in epoch milliseconds; now when not given.
+            fields: such as `id`, `status`, `message_type`; made when not given.
+
+        Raises:
+            InvalidInput: a field that a message does not have, or a value of the wrong type.
+        """
+        with self._lock:
+            moment = self._now() if at is None else at
+            made: dict[str, object] = {
+                "id": ghl_id(self._rng),
+                "contact_id": contact_id,
+                "conversation_id": self.messages.conversation_of(contact_id),
+                "date_added": moment,
+                "date_updated": moment,
+                "direction": direction,
+                "body": body,
+            }
+            message = _message(made | fields)
+            self.messages.put(message)
+            return message
+
+    def duplicate_of(
+        self, *, email: str | None, phone: str | None, as_indexed: bool = False
+    ) -> tuple[Contact, str] | None:
         """The contact with this e-mail (also as an additional one) or else this phone, and which of the two matched."""
-        if email and (found := self.contacts.with_email(email_key(email), additional=True)):
+        contacts = self.indexed_contacts if as_indexed else self.contacts
+        if email and (found := contacts.with_email(email_key(email), additional=True)):
             return found[0], "email"
-        if phone and (found := self.contacts.with_phone(phone)):
+        if phone and (found := contacts.with_phone(phone)):
             return found[0], "phone"
         return None
 
@@ -153,6 +204,7 @@ class Location:
         return contact
 
     def _write(self, contact_id: str, contact: Contact | None) -> None:
+        before = self.contacts.by_id.get(contact_id)
         indexed = self.indexed_contacts
         if self.faults.index_lag_seconds > 0 or self._not_indexed:
             if indexed is self.contacts:
@@ -162,6 +214,7 @@ class Location:
             self.contacts.drop(contact_id)
         else:
             self.contacts.put(contact)
+        self._when_changed(self, before, contact)
 
 
 class World:
@@ -172,8 +225,12 @@ class World:
         self.lock = threading.RLock()
         self.faults = FaultBoard(self.clock)
         self.locations: dict[str, Location] = {}
+        self.workspaces = Workspaces(seed, self.clock)
+        self.webhook_keys = WebhookKeys(seed)
         self.unidentified: dict[str, int] = {}
         self._seed = seed
+        self.listener: ChangeListener | None = None
+        self._strangers = 0
         self._by_token: dict[str, Location] = {}
 
     def add_location(
@@ -201,6 +258,7 @@ class World:
                 rng=rng,
                 time_zone=time_zone,
                 allow_duplicates=allow_duplicates,
+                when_changed=self._changed,
             )
             location.load(contacts)
             location.users.append(
@@ -214,12 +272,52 @@ class World:
         """The location that a token opens."""
         return self._by_token.get(token)
 
+    def stranger(self) -> Person:
+        """Somebody new, whom no location has yet."""
+        self._strangers += 1
+        return person(seeded("stranger", self._seed, self._strangers), _STRANGERS_FROM + self._strangers)
+
+    def known_location(self, location_id: object) -> Location:
+        """The location with this id.
+
+        Raises:
+            InvalidInput: there is none.
+        """
+        location = self.locations.get(location_id) if isinstance(location_id, str) else None
+        if location is None:
+            raise InvalidInput("The sandbox has no such location. Its locations are listed at /_sandbox/stats.")
+        return location
+
+    def add_workspace(
+        self,
+        location_id: str,
+        *,
+        workspace_id: int | None = None,
+        name: str | None = None,
+        token: str | None = None,
+        leads: Iterable[BisonLead] = (),
+    ) -> Workspace:
+        """Adds the EmailBison workspace of a location's client; what is not given is made from the seed.
+
+        Raises:
+            InvalidInput: there is no such location.
+        """
+        with self.lock:
+            location = self.known_location(location_id)
+            return self.workspaces.add(location.id, workspace_id=workspace_id, name=name, token=token, leads=leads)
+
+    def _changed(self, location: Location, before: Contact | None, after: Contact | None) -> None:
+        if self.listener is not None:
+            self.listener(location, before, after)
+
     def reset_statistics(self) -> None:
         """Starts counting anew everywhere."""
         with self.lock:
             self.unidentified.clear()
             for location in self.locations.values():
                 location.reset_statistics()
+            for workspace in self.workspaces.by_id.values():
+                workspace.reset_statistics()
 
 
 def _contact(fields: dict[str, object]) -> Contact:
@@ -231,3 +329,13 @@ def _contact(fields: dict[str, object]) -> Contact:
     except msgspec.ValidationError as error:
         raise InvalidInput(f"This is not a contact: {error}.") from None
     return msgspec.structs.replace(contact, tags=tuple(tag.lower() for tag in contact.tags))
+
+
+def _message(fields: dict[str, object]) -> Message:
+    unknown = fields.keys() - set(Message.__struct_fields__)
+    if unknown:
+        raise InvalidInput(f"A message has no field {', '.join(sorted(unknown))}.")
+    try:
+        return msgspec.convert(fields, Message)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"This is not a message: {error}.") from None

@@ -28,7 +28,12 @@ pytestmark = pytest.mark.skipif(
     not DOCUMENTS.is_dir(), reason="HighLevel's OpenAPI documents are not beside the repository (../shared/ghl-openapi)"
 )
 
-NULL_FOR_EMPTY = {"GetContectByIdSchema", "CreateContactSchema", "ContactsSearchSchema"}
+NULL_FOR_EMPTY = {
+    "GetContectByIdSchema",
+    "CreateContactSchema",
+    "ContactsSearchSchema",
+    "ExportMessagesResponseDto",  # nextCursor: "Null if no more results"
+}
 """Schemas whose fields the documents call plain strings although GHL answers null for some that are empty."""
 
 UNDOCUMENTED_FIELDS = {
@@ -36,6 +41,7 @@ UNDOCUMENTED_FIELDS = {
     "CreateContactSchema": {"additionalEmails", "createdBy", "name", "timezone"},  # the answer is the get shape
     "GetLocationByIdSchema": {"dateAdded"},  # seen live
     "UserSchema": set[str](),
+    "GetMessageResponseDto": {"dateUpdated", "error"},  # seen live
     "SettingsSchema": {"contactUniqueIdentifiers"},  # seen live
 }
 """Fields the sandbox shows and the documents do not know."""
@@ -121,6 +127,10 @@ def full(sandbox: Sandbox) -> Location:
         assigned_to="someUser123456789012",
     )
     location.add(phone="+12125550102")
+    for number, contact_id in enumerate(list(location.contacts.by_id)[:12]):
+        location.add_message(contact_id, f"text {number}", "outbound" if number % 2 else "inbound", source="app")
+    location.add_message(contact_id, "no signal", "outbound", status="failed", error="Unknown destination")
+    location.add_message(contact_id, "", "outbound", message_type="TYPE_CALL", status="connected")
     return location
 
 
@@ -145,6 +155,9 @@ async def _answers(caller: Caller, location: Location) -> dict[str, list[httpx.R
         "DELETE /contacts/{id}": [await http.delete(f"/contacts/{ids[1]}")],
         "GET /locations/{id}": [await http.get(f"/locations/{location.id}")],
         "GET /users/": [await http.get("/users/", params=here)],
+        "GET /conversations/messages/export": [
+            await http.get("/conversations/messages/export", params={**here, "limit": limit}) for limit in (10, 500)
+        ],
     }
 
 
@@ -165,6 +178,7 @@ def _records(body: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         if isinstance(body.get(key), dict):
             yield key, body[key]
     yield from (("user", user) for user in body.get("users", []))
+    yield from (("message", message) for message in body.get("messages", []))
 
 
 async def test_no_answer_shows_a_field_that_neither_the_documents_nor_live_answers_have(
@@ -178,6 +192,7 @@ async def test_no_answer_shows_a_field_that_neither_the_documents_nor_live_answe
         ("POST /contacts/", "CreateContactSchema"),
         ("GET /locations/{id}", "GetLocationByIdSchema"),
         ("GET /users/", "UserSchema"),
+        ("GET /conversations/messages/export", "GetMessageResponseDto"),
     ):
         file, operation = _operation(route)
         schemas = _document(file)["components"]["schemas"]

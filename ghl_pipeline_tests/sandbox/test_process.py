@@ -39,6 +39,12 @@ def test_it_serves_the_agency_that_its_starter_can_compute() -> None:
         search = {"locationId": sample.id, "pageLimit": 1}
         found = httpx.post(f"{sandbox.url}/contacts/search", json=search, headers=headers).json()
         assert found["total"] == len(sample.contacts)
+        workspaces = httpx.get(f"{sandbox.url}/_sandbox/workspaces").json()["workspaces"]
+        (workspace,) = (each for each in workspaces if each["location"] == sample.id)
+        token = {"Authorization": f"Bearer {workspace['token']}"}
+        row = next(lead for lead in sample.leads if lead.email and lead.emailbison_lead_id is not None)
+        lead = httpx.get(f"{workspace['url']}/api/leads/{row.emailbison_lead_id}", headers=token).json()["data"]
+        assert lead["email"] == (row.email or "").strip()
     assert not _is_running(sandbox.pid)
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{sandbox.url}/_sandbox/health")
