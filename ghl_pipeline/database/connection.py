@@ -186,18 +186,26 @@ def _connected(url: URL) -> Iterator[Connection]:
         yield connection
 
 
-def create_engine(url: URL, *, pool_size: int = 10) -> Engine:
+def create_engine(
+    url: URL,
+    *,
+    pool_size: int = 10,
+    connect_timeout_seconds: int = CONNECT_TIMEOUT_SECONDS,
+    statement_timeout_seconds: int = STATEMENT_TIMEOUT_SECONDS,
+) -> Engine:
     """A pooled engine whose sessions are in UTC and whose errors hold no values.
 
     Args:
         url: of either database; the driver is set to psycopg 3.
         pool_size: connections kept open; as many again may be opened for a while.
+        connect_timeout_seconds: for each host of the URL; libpq takes 1 for 2.
+        statement_timeout_seconds: after which the server ends a statement.
     """
     options = " ".join(
         [
             *_session_options(url),
             "-c timezone=UTC",
-            f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s",
+            f"-c statement_timeout={statement_timeout_seconds}s",
             f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_SECONDS}s",
         ]
     )
@@ -210,7 +218,7 @@ def create_engine(url: URL, *, pool_size: int = 10) -> Engine:
         hide_parameters=True,
         connect_args={
             "application_name": "ghl_pipeline",
-            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "connect_timeout": connect_timeout_seconds,
             "options": options,
             # A server that vanished without a word is noticed after a minute instead of two hours.
             "keepalives_idle": 30,

@@ -3,15 +3,17 @@
 import itertools
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, insert, select, text, update
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, event, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from ghl_pipeline.database.leads import LeadUpsert, NewLead, upsert_lead
+from ghl_pipeline.database.leads import LeadUpsert, NewLead, upsert_lead, upsert_leads
 from ghl_pipeline.database.tables import clients, leads
 from ghl_pipeline.errors import InvalidInput, UnknownClient
 
@@ -302,3 +304,230 @@ def test_empty_texts_are_no_keys_and_spaces_are_no_difference(engine: Engine, cl
             insert(leads).values(client_id=client_id, email="  Ada@Example.com ").returning(leads.c.id)
         ).scalar_one()
         assert upsert_lead(connection, client_id, NewLead(email="ada@example.com")).lead_id == stored
+
+
+# --- a batch
+
+
+def store_all(engine: Engine, *batch: tuple[int, NewLead]) -> list[LeadUpsert | InvalidInput]:
+    with engine.begin() as connection:
+        return upsert_leads(connection, batch)
+
+
+def one_by_one(connection: Connection, batch: Sequence[tuple[int, NewLead]]) -> list[LeadUpsert | InvalidInput]:
+    stored: list[LeadUpsert | InvalidInput] = []
+    for client, lead in batch:
+        try:
+            stored.append(upsert_lead(connection, client, lead))
+        except InvalidInput as refused:
+            stored.append(refused)
+    return stored
+
+
+def told(connection: Connection, stored: Sequence[LeadUpsert | InvalidInput]) -> list[object]:
+    """What a caller can see of a batch, with the rows numbered as they come up, then all rows there are."""
+    numbers: dict[int, int] = {}
+    story: list[object] = []
+    for each in stored:
+        if isinstance(each, LeadUpsert):
+            story.append((numbers.setdefault(each.lead_id, len(numbers)), each.created))
+        else:
+            story.append(str(each))
+    found = [dict(row._mapping) for row in connection.execute(select(leads).order_by(leads.c.id))]
+    for row in found:
+        del row["created_at"], row["updated_at"]
+        row["id"] = numbers.get(row["id"], "untouched")
+    return [*story, *sorted(found, key=str)]
+
+
+TEXTS = st.sampled_from(["", " ", "Ann", "Lee\x00", "  Ada  "])
+PERSONS = st.builds(
+    NewLead,
+    contact_id=st.sampled_from([None, "", CONTACT, OTHER_CONTACT, f" {CONTACT}"]),
+    emailbison_lead_id=st.sampled_from([None, 0, 7, 8]),
+    email=st.sampled_from([None, " ", "ann@example.com", " ANN@Example.com", "bob@example.com", "ÄDA@example.com"]),
+    phone=st.sampled_from([None, "+13055550123"]),
+    first_name=TEXTS,
+    last_name=TEXTS,
+    status=st.sampled_from([None, "interested"]),
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    known=st.lists(st.tuples(st.booleans(), PERSONS), max_size=4),
+    blanks=st.booleans(),
+    batch=st.lists(st.tuples(st.booleans(), PERSONS), min_size=1, max_size=8),
+)
+def test_a_batch_ends_as_its_leads_one_by_one_would(
+    two_clients: tuple[Engine, int, int],
+    known: list[tuple[bool, NewLead]],
+    blanks: bool,
+    batch: list[tuple[bool, NewLead]],
+) -> None:
+    engine, one, other = two_clients
+    of_clients = [(one if is_first else other, lead) for is_first, lead in batch]
+    with engine.connect() as connection:
+        one_by_one(connection, [(one if is_first else other, lead) for is_first, lead in known])
+        if blanks:  # as forms save them
+            connection.execute(text("UPDATE leads SET email = ' ' || email, first_name = ' Ann ', last_name = E' \\t'"))
+        before = connection.begin_nested()
+        expected = told(connection, one_by_one(connection, of_clients))
+        before.rollback()
+        assert told(connection, upsert_leads(connection, of_clients)) == expected
+        connection.rollback()
+
+
+@pytest.fixture
+def two_clients(engine: Engine) -> tuple[Engine, int, int]:
+    return engine, make_client(engine, "Acme"), make_client(engine, "Beta")
+
+
+def test_new_and_known_persons_take_three_statements_together(engine: Engine, client_id: int) -> None:
+    people = [(client_id, NewLead(contact_id=f"contact{n:015}", email=f"P{n}@example.com")) for n in range(50)]
+    store_all(engine, *people[:25])
+    sent: list[str] = []
+    with engine.begin() as connection:
+        event.listen(connection, "before_cursor_execute", lambda *call: sent.append(call[2]))
+        stored = upsert_leads(connection, people)
+    assert [each.created for each in stored if isinstance(each, LeadUpsert)] == [False] * 25 + [True] * 25
+    assert [words.split()[0] for words in sent] == ["SELECT", "WITH", "SAVEPOINT", "INSERT", "RELEASE"]
+
+
+def test_entries_of_one_person_that_only_others_connect_end_in_one_row(engine: Engine, client_id: int) -> None:
+    stored = store_all(
+        engine,
+        (client_id, NewLead(contact_id=CONTACT, email="Ann@example.com", status="interested")),
+        (client_id, NewLead(email="bob@example.com")),
+        (client_id, NewLead(emailbison_lead_id=7, email="ANN@EXAMPLE.com", first_name="Ann", status="late")),
+        (client_id, NewLead(emailbison_lead_id=7, last_name="Lee")),
+    )
+    ann, bob, *more = stored
+    assert [ann, bob, *more] == [
+        LeadUpsert(ann.lead_id, created=True),  # type: ignore[union-attr]
+        LeadUpsert(bob.lead_id, created=True),  # type: ignore[union-attr]
+        LeadUpsert(ann.lead_id, created=False),  # type: ignore[union-attr]
+        LeadUpsert(ann.lead_id, created=False),  # type: ignore[union-attr]
+    ]
+    row = rows(engine)[0]
+    assert (row["ghl_contact_id"], row["emailbison_lead_id"], row["email"]) == (CONTACT, 7, "Ann@example.com")
+    assert (row["first_name"], row["last_name"], row["status"]) == ("Ann", "Lee", "interested")
+
+
+def test_a_lead_of_a_batch_that_cannot_be_stored_costs_the_others_nothing(engine: Engine, client_id: int) -> None:
+    good, refused = store_all(
+        engine, (client_id, NewLead(email="ann@example.com")), (client_id, NewLead(first_name="Nobody"))
+    )
+    assert isinstance(good, LeadUpsert)
+    assert isinstance(refused, InvalidInput)
+    assert len(rows(engine)) == 1
+
+
+def test_an_unknown_client_in_a_batch_is_named(engine: Engine, client_id: int) -> None:
+    with pytest.raises(UnknownClient, match="no client with id 4711"):
+        store_all(engine, (client_id, NewLead(email="ann@example.com")), (4711, NewLead(email="ann@example.com")))
+    assert rows(engine) == []
+
+
+def test_a_batch_meets_a_dashboard_row_in_flight(engine: Engine, client_id: int) -> None:
+    with ThreadPoolExecutor(1) as pool, engine.connect() as dashboard:
+        dashboard.execute(insert(leads).values(client_id=client_id, email="ann@EXAMPLE.com"))
+        batch = [
+            (client_id, NewLead(contact_id=CONTACT, email="Ann@example.com")),
+            (client_id, NewLead(email="b@example.com")),
+        ]
+        coming = pool.submit(store_all, engine, *batch)
+        wait_until_somebody_waits(engine)
+        dashboard.commit()
+        ann, other = coming.result(10)
+    assert isinstance(ann, LeadUpsert)
+    assert isinstance(other, LeadUpsert)
+    assert (ann.created, other.created) == (False, True)
+    found = {row["id"]: row for row in rows(engine)}
+    assert (found[ann.lead_id]["email"], found[ann.lead_id]["ghl_contact_id"]) == ("ann@EXAMPLE.com", CONTACT)
+
+
+def test_a_batch_heeds_what_a_person_wrote_meanwhile(engine: Engine, client_id: int) -> None:
+    emails = ("ann@example.com", "bob@example.com")
+    ann, bob = (store(engine, client_id, NewLead(email=email)).lead_id for email in emails)
+    with ThreadPoolExecutor(1) as pool, engine.connect() as dashboard:
+        dashboard.execute(update(leads).where(leads.c.id == ann).values(email="new@example.com"))
+        dashboard.execute(update(leads).where(leads.c.id == bob).values(first_name="Typed"))
+        batch = [(client_id, NewLead(email=email, first_name="Late", last_name="Lee")) for email in emails]
+        coming = pool.submit(store_all, engine, *batch)
+        wait_until_somebody_waits(engine)
+        dashboard.commit()
+        new_ann, same_bob = coming.result(10)
+    found = {row["id"]: row for row in rows(engine)}
+    assert isinstance(new_ann, LeadUpsert)
+    assert new_ann.created
+    assert (found[ann]["email"], found[ann]["first_name"]) == ("new@example.com", None)
+    assert same_bob == LeadUpsert(bob, created=False)
+    assert (found[bob]["first_name"], found[bob]["last_name"]) == ("Typed", "Lee")
+
+
+def test_a_key_that_another_row_gets_amid_a_batch_stays_with_that_row(engine: Engine, client_id: int) -> None:
+    ann = store(engine, client_id, NewLead(email="ann@example.com")).lead_id
+    bob = store(engine, client_id, NewLead(email="bob@example.com")).lead_id
+    with ThreadPoolExecutor(1) as pool, engine.connect() as dashboard:
+        other = dashboard.execute(insert(leads).values(client_id=client_id, emailbison_lead_id=7).returning(leads.c.id))
+        other_id = other.scalar_one()
+        batch = [
+            (client_id, NewLead(email="bob@example.com", first_name="Bob")),
+            (client_id, NewLead(email="ann@example.com", emailbison_lead_id=7, first_name="Ann")),
+        ]
+        coming = pool.submit(store_all, engine, *batch)
+        wait_until_somebody_waits(engine)
+        dashboard.commit()
+        assert coming.result(10) == [LeadUpsert(bob, created=False), LeadUpsert(other_id, created=False)]
+    assert {row["id"]: row["first_name"] for row in rows(engine)} == {ann: None, bob: "Bob", other_id: "Ann"}
+
+
+def test_batches_that_fill_in_any_order_do_not_deadlock_with_a_writer_in_id_order(
+    engine: Engine, client_id: int
+) -> None:
+    """The write-back locks its page in the order of ids and takes no lock of ours."""
+    people = [NewLead(email=f"p{n}@example.com") for n in range(6)]
+    ids = sorted(
+        each.lead_id
+        for each in store_all(engine, *((client_id, person) for person in people))
+        if isinstance(each, LeadUpsert)
+    )
+    both_wait = threading.Barrier(2)
+
+    def write_back() -> None:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT FROM leads WHERE id = :id FOR NO KEY UPDATE"), {"id": ids[0]})
+            both_wait.wait(10)
+            threading.Event().wait(0.2)  # the batch has locked what it locks first
+            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+            connection.execute(text("SELECT FROM leads WHERE id = :id FOR NO KEY UPDATE"), {"id": ids[-1]})
+
+    def fill() -> None:
+        with engine.begin() as connection:
+            connection.execute(text("SET LOCAL deadlock_timeout = '10ms'"))
+            both_wait.wait(10)
+            late = [(client_id, NewLead(email=f"p{n}@example.com", first_name="Ann")) for n in reversed(range(6))]
+            upsert_leads(connection, late)
+
+    in_parallel(write_back, fill)
+    assert {row["first_name"] for row in rows(engine)} == {"Ann"}
+
+
+def test_the_look_up_of_a_batch_uses_the_three_unique_indexes(engine: Engine, client_id: int) -> None:
+    sent: list[tuple[str, Any]] = []
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO leads (client_id, email) SELECT :client, n || '@x.example' FROM generate_series(1, 5000) n"
+            ),
+            {"client": client_id},
+        )
+        connection.execute(text("ANALYZE leads"))
+        event.listen(connection, "before_cursor_execute", lambda *call: sent.append((call[2], call[3])))
+        upsert_leads(connection, [(client_id, NewLead(contact_id=CONTACT, emailbison_lead_id=7, email="3@x.example"))])
+        statement, parameters = next(each for each in sent if "LATERAL" in each[0])
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars())
+    for index in ("uq_leads_client_contact", "uq_leads_client_emailbison_lead", "uq_leads_client_email"):
+        assert index in plan
+    assert "Seq Scan" not in plan
