@@ -14,6 +14,13 @@ from ghl_pipeline.ghl.answer_headers import AnswerHeaders
 from ghl_pipeline.ghl.calls import CallOptions, LocationCalls, Request, Usage, open_calls
 from ghl_pipeline.ghl.errors import CONTACT_ROUTE, ContactNotFound, UnreadableAnswer
 from ghl_pipeline.ghl.ids import is_contact_id
+from ghl_pipeline.ghl.message_payloads import (
+    CONVERSATIONS_VERSION,
+    EXPORT_ROUTE,
+    MessageExport,
+    MessagePage,
+    decode_messages,
+)
 from ghl_pipeline.ghl.payloads import (
     Contact,
     Location,
@@ -102,6 +109,16 @@ class LocationClient:
         params = {"locationId": self.location_id, "email": email}
         route = "/contacts/search/duplicate"
         return await self._calls.call(Request("GET", route, route, params=params), decode_contact)
+
+    async def exported_messages(self, export: MessageExport) -> MessagePage:
+        """One page of the location's messages. A cursor that rested for some two minutes is refused.
+
+        Raises:
+            GhlError: any branch; RequestRejected, most likely, for a cursor that died (GHL documents no answer for it).
+        """
+        params = export.params(self.location_id)
+        request = Request("GET", EXPORT_ROUTE, EXPORT_ROUTE, params=params, version=CONVERSATIONS_VERSION)
+        return await self._calls.call(request, decode_messages)
 
     async def location(self) -> Location:
         """The location's own record. Raises GhlError."""

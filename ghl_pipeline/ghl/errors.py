@@ -15,6 +15,7 @@
         ├── ContactNotFound          unknown or deleted id (GHL says 400, sometimes 404)
         ├── DuplicateContact         refused because `contact_id` has the address or number already
         ├── RequestRejected          any other 4xx: our request is wrong, or too large
+        │   └── PhoneRejected        a write: GHL does not take the phone
         └── DailyQuotaReached        the day's requests of the location are used up
 
 An error knows method, route template, status, GHL's trace id and Retry-After. It never holds a body, an e-mail, a phone
@@ -126,7 +127,10 @@ class ScopeMissing(PermanentGhlError):
     """The token lacks a scope, or is of the wrong kind (an agency's)."""
 
     what = "says the token may not do this"
-    advice = "Add the scopes contacts.readonly, locations.readonly and users.readonly to the private integration"
+    advice = (
+        "Add the scopes contacts.readonly, locations.readonly and users.readonly to the private integration, and "
+        "contacts.write for interested leads, conversations/message.readonly for messages"
+    )
 
 
 class ContactNotFound(PermanentGhlError):
@@ -149,6 +153,12 @@ class RequestRejected(PermanentGhlError):
     """Any other 4xx: the request is wrong, or larger than GHL takes."""
 
     what = "was rejected"
+
+
+class PhoneRejected(RequestRejected):
+    """A contact was not written because GHL does not take its phone, or the country of it."""
+
+    what = "did not take the phone"
 
 
 class DailyQuotaReached(PermanentGhlError):
@@ -174,7 +184,14 @@ _SCOPE = re.compile(
 _NOT_FOUND = re.compile(r"contact not found|contact with id .* not found", re.IGNORECASE)
 _DUPLICATE = re.compile(r"does not allow duplicated contacts", re.IGNORECASE)
 
+# The texts are not documented. "Invalid country calling code" is libphonenumber's own and was met by others; a refused
+# type reads "phone must be a string".
+_PHONE = re.compile(r"\b(?:phone|number|country|calling code)", re.IGNORECASE)
+# It names the phone among what is missing; without any phone it would say the same.
+_NO_IDENTITY = re.compile(r"contacts without email, phone", re.IGNORECASE)
+
 CONTACT_ROUTE = "/contacts/{contactId}"
+CONTACTS_ROUTE = "/contacts/"
 
 
 def error_for_status(  # noqa: PLR0911 - one return a branch of the tree reads best
@@ -205,7 +222,14 @@ def error_for_status(  # noqa: PLR0911 - one return a branch of the tree reads b
         return DuplicateContact(facts, duplicate_of)
     if facts.route == CONTACT_ROUTE and (status == 404 or (status == 400 and _NOT_FOUND.search(message))):
         return ContactNotFound(facts)
-    return RequestRejected(facts)
+    return PhoneRejected(facts) if _is_about_the_phone(facts, message) else RequestRejected(facts)
+
+
+def _is_about_the_phone(facts: CallFacts, message: str) -> bool:
+    """Whether a contact was not written for its phone. Searches are refused with texts about numbers, too."""
+    is_write = (facts.method, facts.route) in {("POST", CONTACTS_ROUTE), ("PUT", CONTACT_ROUTE)}
+    names_it = _PHONE.search(message) is not None and not _NO_IDENTITY.search(message)
+    return is_write and facts.status in (400, 422) and names_it
 
 
 def _refusal(facts: CallFacts, message: str) -> GhlError:

@@ -3,7 +3,8 @@
 import re
 
 # Observed ids have 20 characters, old ones up to 24; the bounds leave room on both sides.
-_CONTACT_ID = re.compile(r"[A-Za-z0-9]{15,64}")
+CONTACT_ID_PATTERN = "[A-Za-z0-9]{15,64}"
+_CONTACT_ID = re.compile(CONTACT_ID_PATTERN)
 
 
 def is_contact_id(value: str | None) -> bool:

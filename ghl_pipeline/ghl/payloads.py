@@ -175,7 +175,7 @@ def decode_search(body: bytes) -> SearchPage:
     if wire is None:
         return _decode_items(body)
     cursor = _cursor(wire.contacts[-1]) if wire.contacts else None
-    return SearchPage(tuple(map(_contact, wire.contacts)), _whole(wire.total), cursor)
+    return SearchPage(tuple(map(_contact, wire.contacts)), whole_number(wire.total), cursor)
 
 
 def _page(body: bytes) -> _WireSearch | None:
@@ -201,7 +201,7 @@ def _decode_items(body: bytes) -> SearchPage:
             continue
         contacts.append(_contact(item))
         cursor = _cursor(item)
-    return SearchPage(tuple(contacts), _whole(wire.total), cursor, unreadable)
+    return SearchPage(tuple(contacts), whole_number(wire.total), cursor, unreadable)
 
 
 def decode_contact(body: bytes) -> Contact | None:
@@ -266,7 +266,8 @@ def _cursor_of(raw: msgspec.Raw) -> tuple[object, ...] | None:
         return None
 
 
-def _whole(value: Scalar) -> int | None:
+def whole_number(value: Scalar) -> int | None:
+    """A count, also written as text; None for anything else."""
     text = clean_text(value)
     return int(text) if text and text.isascii() and text.isdecimal() else None
 
@@ -281,7 +282,7 @@ def _contact(wire: _WireContact) -> Contact:
         first_name=first,
         last_name=last,
         company_name=clean_text(wire.company_name) or clean_text(wire.business_name),
-        date_updated=_moment(wire.date_updated),
+        date_updated=moment_of(wire.date_updated),
         names_are_whole=bool(
             first or last or not (clean_text(wire.first_name_lower_case) or clean_text(wire.last_name_lower_case))
         ),
@@ -296,7 +297,7 @@ def _additional_emails(value: object) -> Sequence[str]:
     return [text for entry in entries if isinstance(entry, str) and (text := clean_text(entry))]
 
 
-def _moment(value: Scalar) -> datetime | None:
+def moment_of(value: Scalar) -> datetime | None:
     """Dates come as ISO 8601 text, in places as epoch milliseconds. Unreadable ones count as absent."""
     try:
         if isinstance(value, str):

@@ -20,6 +20,7 @@ from ghl_pipeline.ghl.errors import (
     TokenRejected,
     UnreadableAnswer,
 )
+from ghl_pipeline.ghl.message_payloads import MessageExport
 from ghl_pipeline.ghl.payloads import User
 from ghl_pipeline.ghl.retries import RetryPolicy
 from ghl_pipeline.ghl.search import ContactSearch, equals
@@ -180,6 +181,7 @@ async def test_nothing_that_the_client_can_do_writes(sandbox: Sandbox, location:
         "duplicate_of": lambda: client.duplicate_of("nobody@example.com"),
         "location": client.location,
         "users": client.users,
+        "exported_messages": lambda: client.exported_messages(MessageExport()),
     }
     public = {name for name, _ in inspect.getmembers(LocationClient, inspect.isfunction) if not name.startswith("_")}
     assert public == {*calls, "search_all_pages"}
