@@ -4,6 +4,7 @@ Table: `location_attempts`. Checks, reruns and `status` read it; a run's own fai
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import msgspec
 from sqlalchemy import Engine, text
@@ -71,6 +72,27 @@ def somebody_was_turned_away(engine: Engine, attempt_id: int) -> bool:
     """)
     with engine.connect() as connection:
         return bool(connection.execute(query, {"id": attempt_id, "busy": LocationBusy.__name__}).scalar_one())
+
+
+def unfinished_since(engine: Engine, location_id: str, capability: str) -> datetime | None:
+    """When the last attempt that succeeded began: what happened since then, no whole attempt has seen.
+
+    When none succeeded yet, the time of the first attempt of all; None when there is none.
+    """
+    query = text("""
+        SELECT coalesce(
+            (SELECT started_at FROM location_attempts
+             WHERE capability = :capability AND location_id = :location_id AND state = 'succeeded'
+             ORDER BY id DESC LIMIT 1),
+            (SELECT started_at FROM location_attempts
+             WHERE capability = :capability AND location_id = :location_id
+             ORDER BY id LIMIT 1))
+    """)
+    with engine.connect() as connection:
+        since: datetime | None = connection.execute(
+            query, {"capability": capability, "location_id": location_id}
+        ).scalar_one()
+        return since
 
 
 def record_refusal(engine: Engine, failure: FailedLocation, run_id: str | None, capability: str = HYDRATION) -> None:

@@ -60,6 +60,13 @@ def busy_partitions(instance: dg.DagsterInstance, present: Sequence[str]) -> set
     return {key for run in runs for key in _partitions_of(run, present)}
 
 
+def locations_of_runs(instance: dg.DagsterInstance, job: str) -> dict[str, set[str]]:
+    """The queued and running runs of a job by id, each with the locations that it was given."""
+    runs = instance.get_runs(filters=dg.RunsFilter(job_name=job, statuses=IN_PROGRESS))
+    present = list(instance.get_dynamic_partitions(LOCATION)) if runs else []
+    return {run.run_id: set(_partitions_of(run, present)) for run in runs}
+
+
 def _partitions_of(run: dg.DagsterRun, present: Sequence[str]) -> Iterable[str]:
     if key := run.tags.get(PARTITION_TAG):
         yield key

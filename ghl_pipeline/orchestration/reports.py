@@ -71,7 +71,7 @@ class NoHistory:
         """Forgets it."""
 
 
-def bar_chart(counts: Mapping[str, int], width: int = 30) -> str:
+def bar_chart(counts: Mapping[str, int], width: int = 30, *, unit: str = "leads") -> str:
     """Counts as a Markdown table with a bar each, scaled to the largest; zeros are left out."""
     largest = max(counts.values(), default=0)
     if largest == 0:
@@ -81,4 +81,4 @@ def bar_chart(counts: Mapping[str, int], width: int = 30) -> str:
         for name, count in counts.items()
         if count
     ]
-    return "\n".join(["| | leads | |", "|---|---:|:---|", *rows])
+    return "\n".join([f"| | {unit} | |", "|---|---:|:---|", *rows])
