@@ -63,11 +63,15 @@ def write_back(
     resolutions: Sequence[Resolution],
     *,
     claims: Claims | None = None,
+    looked_up: bool = True,
 ) -> list[Written]:
     """Writes resolutions that are on no work list; one entry each, in their order.
 
     With `claims`, which remembers over the pages of a preview what they would have taken, everything is decided, and
     nothing is written or locked.
+
+    Not `looked_up`: the contacts were told, by an event that may be late or say only part. That is no lookup to
+    remember, or a lead could count as current although its contact has changed since.
     """
 
     def write(connection: Connection) -> list[Written]:
@@ -75,7 +79,8 @@ def write_back(
             return _decide(connection, client_id, default_region, resolutions, claims)[0]
         written, changed = _decide(connection, client_id, default_region, resolutions, None)
         _update_leads(connection, client_id, changed)
-        _record_lookups(connection, client_id, written)
+        if looked_up:
+            _record_lookups(connection, client_id, written)
         return written
 
     return _retry_races(write, engine)
@@ -243,7 +248,10 @@ _UPDATE_LEADS = text("""
         last_name = new.last_name, company_name = new.company_name,
         enrichment_status = CASE WHEN new.enriched THEN 'enriched' ELSE lead.enrichment_status END,
         enrichment_source = CASE WHEN new.enriched THEN 'ghl' ELSE lead.enrichment_source END,
-        enriched_at = CASE WHEN new.enriched THEN now() ELSE lead.enriched_at END
+        enriched_at = CASE WHEN new.enriched THEN now() ELSE lead.enriched_at END,
+        -- It was said of the contact that the lead was linked to.
+        contact_deleted_at = CASE WHEN lead.ghl_contact_id IS NOT DISTINCT FROM new.ghl_contact_id
+            THEN lead.contact_deleted_at END
     FROM json_to_recordset(CAST(:rows AS json)) AS new (
         id bigint, ghl_contact_id text, email text, phone text, first_name text, last_name text, company_name text,
         enriched boolean)

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from ghl_pipeline.database.leads import NewLead
 from ghl_pipeline.database.messages import NewMessage
+from ghl_pipeline.errors import InvalidInput
 from ghl_pipeline.ghl.payloads import Contact
 
 
@@ -17,6 +18,10 @@ class Provider(StrEnum):
     EMAILBISON = "emailbison"  # with a secret
 
 
+class UnreadableEvent(InvalidInput):
+    """A body that says nothing that can be stored. Its text quotes nothing of it."""
+
+
 class EventKind(StrEnum):
     """What an event means to us. Whatever we do nothing about is `OTHER`, and is kept all the same."""
 
@@ -24,6 +29,7 @@ class EventKind(StrEnum):
     CONTACT_DELETED = "contact_deleted"
     MESSAGE_RECEIVED = "message_received"
     MESSAGE_SENT = "message_sent"
+    MESSAGE_OF_KNOWN_LEAD = "message_of_known_lead"  # a reply to no campaign: newsletters and warm-up mail come so, too
     LEAD_REPLIED = "lead_replied"
     LEAD_INTERESTED = "lead_interested"
     LEAD_BOUNCED = "lead_bounced"

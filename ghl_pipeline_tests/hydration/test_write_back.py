@@ -112,6 +112,21 @@ def test_a_dead_link_is_replaced_by_the_contact_that_was_found(agency: Agency, p
     assert agency.row(lead_id)["ghl_contact_id"] == CONTACT.contact_id
 
 
+def test_that_the_old_contact_was_deleted_is_forgotten_with_the_link(agency: Agency, place: Place) -> None:
+    relinked = agency.lead(place, email="ada@example.com", ghl_contact_id="deletedContact000001")
+    filled = agency.lead(place, email="bob@example.com", ghl_contact_id="deletedContact000002")
+    with agency.engine.begin() as connection:
+        connection.execute(text("UPDATE leads SET contact_deleted_at = now()"))
+    other = ContactFields("deletedContact000002", first_name="Bob")
+    written(
+        agency, place, found(relinked, link="deletedContact000001", link_is_dead=True),
+        found(filled, other, link="deletedContact000002", email="bob@example.com"),
+    )  # fmt: skip
+    assert agency.row(relinked)["contact_deleted_at"] is None
+    assert agency.row(filled)["first_name"] == "Bob"
+    assert agency.row(filled)["contact_deleted_at"] is not None
+
+
 @pytest.mark.parametrize(
     "name", ['Robert "Bobby"', "O'Neil; DROP TABLE leads;--", "{a,b}", "NULL", "back\\slash", "\u202e美咲"]
 )

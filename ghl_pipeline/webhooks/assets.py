@@ -1,0 +1,138 @@
+"""The assets of events: what was stored, what was handled, what was found again."""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+from pydantic import Field
+
+from ghl_pipeline.errors import LocationBusy
+from ghl_pipeline.orchestration.failures import FailedLocation
+from ghl_pipeline.orchestration.history import AssetHistory
+from ghl_pipeline.orchestration.interrupts import run_stoppable
+from ghl_pipeline.partitions import location_partitions
+from ghl_pipeline.webhooks.handling import EventHandling
+from ghl_pipeline.webhooks.many_inboxes import LINGER_SECONDS, handle_inboxes
+from ghl_pipeline.webhooks.reconcile import ReconcileReport
+from ghl_pipeline.webhooks.reconciling import Reconciling, reconcile_told
+from ghl_pipeline.webhooks.reports import EventsReport
+
+GROUP = "webhooks"
+OWNERS = ["team:revops"]
+
+WEBHOOK_EVENTS = dg.AssetSpec(
+    "webhook_events",
+    description="The inbox of a location: what the receiver stored, outside any run. Grain: one row per event of a "
+    "provider, however often it was delivered; with its lead and message, which are stored in the same transaction.",
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres"},
+    partitions_def=location_partitions,
+)
+HANDLED_EVENTS = dg.AssetSpec(
+    "handled_events",
+    deps=["webhook_events"],
+    description="Events of the inbox that came to an end: leads hydrated, linked, marked or given a status, contacts "
+    "created for interested leads. Grain: one row per event, with its outcome. Units: events, requests, seconds from "
+    "arrival to end.",
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"gohighlevel", "postgres"},
+    partitions_def=location_partitions,
+    skippable=True,
+)
+RECONCILED_EVENTS = dg.AssetSpec(
+    "reconciled_events",
+    description="Events of EmailBison's own log that the webhook had lost, stored in the inbox. Grain: one row per "
+    "event, marked as found by reconcile. Unit: events.",
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"emailbison", "postgres"},
+    partitions_def=location_partitions,
+    skippable=True,
+)
+
+
+class EventsConfig(dg.Config):
+    """What can be set in the Launchpad."""
+
+    locations: list[str] = Field(
+        default=[], description="Location ids, any of them, instead of the run's partitions; what the sensor uses."
+    )
+    linger_seconds: float = Field(
+        default=LINGER_SECONDS, ge=0, description="How long the run looks for more after the last event."
+    )
+
+
+class ReconcileConfig(dg.Config):
+    """What can be set in the Launchpad."""
+
+    locations: list[str] = Field(
+        default=[], description="Location ids, any of them, instead of the run's partitions; what the schedule uses."
+    )
+
+
+@dg.multi_asset(
+    name="event_handling", specs=[HANDLED_EVENTS], can_subset=True, backfill_policy=dg.BackfillPolicy.single_run()
+)
+def event_handling(
+    context: dg.AssetExecutionContext, config: EventsConfig, event_handling: dg.ResourceParam[EventHandling]
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Handles what is due at each location, and what comes in meanwhile; a location that fails stops no other."""
+    history = AssetHistory(context)
+    locations = _locations(context, config.locations)
+
+    def told(location_id: str, report: EventsReport) -> None:
+        history.done("handled_events", location_id, report.told())
+
+    result = run_stoppable(
+        context,
+        handle_inboxes(
+            event_handling, locations, run_id=history.run_id, told=told, linger_seconds=config.linger_seconds
+        ),
+    )
+    # Who holds a location handles its events; that is no failure of this run.
+    failures = [failure for failure in result.failures if failure.error_class != LocationBusy.__name__]
+    if failures:
+        raise _failure(failures, len(locations))
+    # Each location's event was logged when its work was done; a result yielded here would be a second one.
+    yield from ()
+
+
+@dg.multi_asset(
+    name="event_reconcile", specs=[RECONCILED_EVENTS], can_subset=True, backfill_policy=dg.BackfillPolicy.single_run()
+)
+def event_reconcile(
+    context: dg.AssetExecutionContext, config: ReconcileConfig, event_reconciling: dg.ResourceParam[Reconciling]
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Stores the events that EmailBison has and the inbox lacks, and drops bodies that are kept no longer."""
+    history = AssetHistory(context)
+    locations = _locations(context, config.locations)
+
+    def told(location_id: str, report: ReconcileReport) -> None:
+        history.done("reconciled_events", location_id, reconcile_told(report))
+
+    result = run_stoppable(context, event_reconciling.run(locations, run_id=history.run_id, told=told))
+    context.log.info("%d bodies of events handled long ago were dropped", event_reconciling.purge())
+    if result.failures:
+        raise _failure(result.failures, len(locations))
+    yield from ()
+
+
+def _locations(context: dg.AssetExecutionContext, configured: Sequence[str]) -> list[str]:
+    """The configured locations, else those of the run's partitions; a run without either has none to look at."""
+    if configured or not (context.has_partition_key or context.has_partition_key_range):
+        return list(configured)
+    return list(context.partition_keys)
+
+
+def _failure(failures: Sequence[FailedLocation], locations: int) -> dg.Failure:
+    return dg.Failure(
+        f"{len(failures)} of {locations} locations failed; the others are done. Each reason is in this event's "
+        "metadata. Nothing is lost: what could not be done is tried again by itself.",
+        metadata={
+            "failed_locations": dg.MetadataValue.json(
+                {f.location_id: {"error": f.error_class, "text": f.text, "permanent": f.permanent} for f in failures}
+            )
+        },
+        allow_retries=False,
+    )

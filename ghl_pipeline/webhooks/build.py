@@ -1,0 +1,33 @@
+"""Puts the handling of events together from the settings."""
+
+from sqlalchemy import Engine
+
+from ghl_pipeline.hydration.build import build_hydration
+from ghl_pipeline.privacy.tokens import TokenCipher
+from ghl_pipeline.settings import Settings
+from ghl_pipeline.webhooks.ensure import build_ensurer
+from ghl_pipeline.webhooks.event_work import EventWork
+from ghl_pipeline.webhooks.handling import EventHandling, HandlingRules
+from ghl_pipeline.webhooks.lead_status import statuses_of
+from ghl_pipeline.webhooks.reconciling import Reconciling
+
+
+def build_event_handling(settings: Settings, engine: Engine) -> EventHandling:
+    """Handling as the settings describe it, with the one object that may create a contact. Opens no connection.
+
+    Raises:
+        ConfigurationError: the token keys cannot be used.
+    """
+    hydration = build_hydration(settings, engine)
+    ensurer = build_ensurer(settings, engine, hydration)
+    work = EventWork(engine, hydration, ensurer, statuses_of(settings.protected_statuses))
+    return EventHandling(engine, work, HandlingRules(max_attempts=settings.webhook_max_attempts))
+
+
+def build_reconciling(settings: Settings, engine: Engine) -> Reconciling:
+    """The look for lost events as the settings describe it. Opens no connection.
+
+    Raises:
+        ConfigurationError: the token keys cannot be used.
+    """
+    return Reconciling(settings, engine, TokenCipher.from_settings(settings))

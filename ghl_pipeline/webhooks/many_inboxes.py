@@ -1,0 +1,124 @@
+"""The events of many locations in one run, which looks on for a while: a burst of events is then one run, not many."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, text
+
+from ghl_pipeline.database.rows import as_json_list
+from ghl_pipeline.orchestration.blocking import in_thread
+from ghl_pipeline.orchestration.many_locations import LocationsResult, work_on_locations
+from ghl_pipeline.webhooks.claims import HANDLING
+from ghl_pipeline.webhooks.handling import EventHandling
+from ghl_pipeline.webhooks.reports import EventsReport
+
+# A person who writes writes again within seconds; a new run takes 3 s to start and up to 5 s to be asked for.
+LINGER_SECONDS = 5.0
+LONGEST_RUN_SECONDS = 600.0
+POLL_SECONDS = 1.0
+# Each location holds a database connection, its lock, while it is worked on.
+CONCURRENCY = 50
+
+
+async def handle_inboxes(
+    handling: EventHandling,
+    location_ids: Sequence[str],
+    *,
+    run_id: str | None = None,
+    told: Callable[[str, EventsReport], None] | None = None,
+    linger_seconds: float = 0.0,
+    longest_seconds: float = LONGEST_RUN_SECONDS,
+) -> LocationsResult[EventsReport]:
+    """Handles what is due at each location, and what becomes due until none had anything for `linger_seconds`.
+
+    Args:
+        handling: the capability.
+        location_ids: which; more than can be worked on at once are not lingered at.
+        run_id: of the Dagster run, None outside one.
+        told: called with the report of each location that had events, when its work ends; may block.
+        linger_seconds: for how long a location is looked at again after the last event of any.
+        longest_seconds: afterwards no location is looked at again.
+
+    Raises:
+        asyncio.CancelledError: the run was stopped.
+    """
+    run = _Run(len(set(location_ids)), linger_seconds, longest_seconds)
+
+    async def work(location_id: str) -> EventsReport:
+        report = EventsReport()
+        while True:
+            with run.at_work():
+                latest = await handling.handle_location(location_id)
+            if latest.looked_at:
+                report += latest
+                run.had_events()
+            if run.is_over():
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        if told is not None and report.looked_at:
+            await in_thread(told, location_id, report)
+        return report
+
+    return await work_on_locations(
+        handling.engine,
+        location_ids,
+        work,
+        capability=HANDLING,
+        run_id=run_id,
+        counts=EventsReport.counts,
+        concurrency=CONCURRENCY,
+    )
+
+
+def in_hand(connection: Connection, runs: Mapping[str, Collection[str]]) -> set[str]:
+    """Which locations runs will look at again: all that they were given but those they are done with, well or not.
+
+    Args:
+        connection: reads only.
+        runs: of this job, queued or running: run id and the locations it was given.
+    """
+    query = text("""
+        SELECT run_id, location_id FROM location_attempts
+        WHERE capability = :capability AND state <> 'running'
+          AND run_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(:runs AS json))))
+          AND location_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(:locations AS json))))
+    """)
+    given = {(run_id, location_id) for run_id, locations in runs.items() for location_id in locations}
+    if not given:
+        return set()
+    locations = sorted({location_id for _, location_id in given})
+    values = {"capability": HANDLING, "runs": as_json_list(list(runs)), "locations": as_json_list(locations)}
+    ended = {(row.run_id, row.location_id) for row in connection.execute(query, values)}
+    return {location_id for _, location_id in given - ended}
+
+
+class _Run:
+    """Whether any location is at work, and when one last had events."""
+
+    def __init__(self, locations: int, linger_seconds: float, longest_seconds: float) -> None:
+        now = time.monotonic()
+        self._linger_seconds = linger_seconds if locations <= CONCURRENCY else 0.0
+        self._ends_at = now + longest_seconds
+        self._had_events_at = now
+        self._at_work = 0
+        self._over = False
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+
+    def had_events(self) -> None:
+        self._had_events_at = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Once it is, it is for all: a location that ended alone would be left to the next run while others go on."""
+        now = time.monotonic()
+        is_quiet = self._at_work == 0 and now >= self._had_events_at + self._linger_seconds
+        self._over = self._over or not self._linger_seconds or is_quiet or now >= self._ends_at
+        return self._over

@@ -1,0 +1,101 @@
+"""A lead's own values, and which of them its contact is given. The rules are pure."""
+
+import re
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, text
+
+from ghl_pipeline.database.blank import is_blank
+from ghl_pipeline.errors import UnknownClient
+from ghl_pipeline.ghl.payloads import Contact, clean_text
+from ghl_pipeline.ghl.phones import storable_phone
+from ghl_pipeline.ghl.standard_fields import StandardFields
+from ghl_pipeline.hydration.resolve import askable_address
+
+# One address and nothing else, with a domain that can have mail; GHL's own rule is not documented. A typing mistake
+# must not become a contact.
+_ADDRESS = re.compile(r"[^@\s,;<>\"()]+@[^@\s,;<>\"()]+\.[^@\s,;<>\"().]{2,}")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLead:
+    """A lead as it was before its contact gave it anything. Its `repr` shows ids only."""
+
+    id: int
+    contact_id: str | None
+    email: str | None = field(default=None, repr=False)
+    phone: str | None = field(default=None, repr=False)
+    first_name: str | None = field(default=None, repr=False)
+    last_name: str | None = field(default=None, repr=False)
+    company_name: str | None = field(default=None, repr=False)
+    opted_out: bool = False
+
+    @property
+    def address(self) -> str | None:
+        """The address to look it up by, normalised; None when it has none."""
+        return askable_address(self.email)
+
+    @property
+    def may_be_created(self) -> bool:
+        """Whether a contact may be made of it: it did not opt out, and has one e-mail address that can be one."""
+        return not self.opted_out and self.address is not None and _ADDRESS.fullmatch(self.address) is not None
+
+
+def read_own_lead(connection: Connection, client_id: int, lead_id: int) -> OwnLead:
+    """The client's lead as it is now.
+
+    Raises:
+        UnknownClient: the client has no such lead (any more).
+    """
+    query = text("""
+        SELECT id, ghl_contact_id, email, phone, first_name, last_name, company_name,
+               opted_out_at IS NOT NULL AS opted_out
+        FROM leads WHERE id = :lead_id AND client_id = :client_id
+    """)
+    row = connection.execute(query, {"lead_id": lead_id, "client_id": client_id}).one_or_none()
+    if row is None:
+        raise UnknownClient(
+            f"UnknownClient: client {client_id} has no lead {lead_id}. Check the id in the dashboard's leads table."
+        )
+    return OwnLead(
+        row.id, row.ghl_contact_id, row.email, row.phone, row.first_name, row.last_name, row.company_name, row.opted_out
+    )
+
+
+def sendable_phone(phone: str | None, default_region: str) -> str | None:
+    """The number as E.164; None when it is no valid number, because GHL refuses a contact for those."""
+    number = storable_phone(phone, default_region)
+    return number if number is not None and number.startswith("+") else None
+
+
+def fields_of_new(lead: OwnLead, default_region: str) -> StandardFields:
+    """What a contact that is created for the lead is given: all that the lead has, the phone only as E.164."""
+    return StandardFields(
+        first_name=lead.first_name,
+        last_name=lead.last_name,
+        email=clean_text(lead.email),
+        phone=sendable_phone(lead.phone, default_region),
+        company_name=lead.company_name,
+    )
+
+
+def fields_to_change(lead: OwnLead, contact: Contact, default_region: str) -> StandardFields:
+    """What the lead's contact is given: names and company where the lead's own differ.
+
+    A contact's phone and e-mail are never replaced: they are given only when the contact has none, the e-mail only when
+    it has no additional one either.
+    """
+    has_email = contact.email is not None or bool(contact.additional_emails)
+    return StandardFields(
+        first_name=_if_different(lead.first_name, contact.first_name),
+        last_name=_if_different(lead.last_name, contact.last_name),
+        email=clean_text(lead.email) if lead.address is not None and not has_email else None,
+        phone=sendable_phone(lead.phone, default_region) if contact.phone is None else None,
+        company_name=_if_different(lead.company_name, contact.company_name),
+    )
+
+
+def _if_different(own: str | None, theirs: str | None) -> str | None:
+    if own is None or is_blank(own) or clean_text(own) == clean_text(theirs):
+        return None
+    return own

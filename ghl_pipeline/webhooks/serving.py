@@ -1,0 +1,267 @@
+"""Running the receiver: its database connections, its server, how it starts and how it stops.
+
+uvicorn serves; it logs no request, because the paths hold secrets. On SIGTERM or Ctrl-C it takes no connection more,
+stores and answers what it has, and ends. What the routes do is in `receiver.py`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import uvicorn
+from sqlalchemy import URL, Engine, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from starlette.applications import Starlette
+from uvicorn.supervisors import Multiprocess
+
+from ghl_pipeline.database.connection import create_engine, database_urls, opened, unavailable
+from ghl_pipeline.errors import InvalidInput, PipelineError
+from ghl_pipeline.orchestration.blocking import in_thread
+from ghl_pipeline.privacy import redaction
+from ghl_pipeline.settings import Settings
+from ghl_pipeline.webhooks.bodies import Bodies
+from ghl_pipeline.webhooks.inbox import store_deliveries
+from ghl_pipeline.webhooks.known_senders import KnownSenders
+from ghl_pipeline.webhooks.receiver import Receiver
+from ghl_pipeline.webhooks.senders import Sender, read_senders
+from ghl_pipeline.webhooks.signatures import Signatures
+from ghl_pipeline.webhooks.storing import GroupCommit
+from ghl_pipeline.webhooks.tally import Tally
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT: Final = 8788
+# One connection writes, one reads the senders, one answers for the health of the database.
+CONNECTIONS: Final = 3
+# The sender waits 15 s at most, so a dead database has to be noticed long before: what no answer comes to within this
+# time is answered 503. 2 s is the least that libpq takes for connecting.
+CONNECT_TIMEOUT_SECONDS: Final = 2
+STATEMENT_TIMEOUT_SECONDS: Final = 3
+HEALTHY_WITHIN_SECONDS: Final = 1.0
+TELL_EVERY_SECONDS: Final = 60.0
+# More than a proxy keeps an idle connection (60 to 75 s is usual), so that it is never the receiver that closes one
+# just as the next event is sent on it.
+KEEP_ALIVE_SECONDS: Final = 90
+# Open requests for what is being stored end sooner; this cuts off bodies that trickle in.
+STOP_WITHIN_SECONDS: Final = 8
+MOST_CONNECTIONS: Final = 4096
+# The writer's thread needs the interpreter back after each answer of the database; a busy event loop gives it up after
+# this time. At 500 a second it makes no difference; at 750, p99 was 19 to 22 ms in four of five runs (78 in one), and
+# 42 and 80 ms in two with Python's 5 ms.
+SWITCH_THREADS_SECONDS: Final = 0.001
+
+
+def receiver_engine(url: URL) -> Engine:
+    """An engine that gives up soon, also on a server that vanished in the middle of a statement."""
+    return create_engine(
+        url.update_query_dict({"tcp_user_timeout": str(STATEMENT_TIMEOUT_SECONDS * 1000)}),
+        pool_size=CONNECTIONS,
+        connect_timeout_seconds=CONNECT_TIMEOUT_SECONDS,
+        statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
+    )
+
+
+def create_receiver(settings: Settings, engine: Engine) -> Starlette:
+    """The receiver as an ASGI application on the dashboard database; disposes the engine when it ends.
+
+    Raises:
+        ConfigurationError: a key of GHL in the settings is none.
+    """
+    health = _Health(engine)
+    inbox = GroupCommit(partial(store_deliveries, engine))
+    known = KnownSenders(partial(_read_senders, engine))
+    tally = Tally()
+    receiver = Receiver(
+        signatures=Signatures.from_settings(settings),
+        known=known,
+        bodies=Bodies(settings.webhook_max_bytes),
+        inbox=inbox,
+        tally=tally,
+        is_alive=health.is_alive,
+        tolerance_seconds=settings.webhook_tolerance_seconds,
+    )
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        # However the server logs: a line of its access log holds the path, and so the secret.
+        logging.getLogger("uvicorn.access").disabled = True
+        inbox.start()
+        beside = [
+            asyncio.create_task(_tell(tally), name="telling what was received"),
+            asyncio.create_task(_stop_with_parent(), name="looking after the parent process"),
+        ]
+        try:
+            yield
+        finally:
+            for task in beside:
+                task.cancel()
+            await inbox.close()
+            await known.close()
+            await health.close()
+            tally.tell()
+            engine.dispose()
+
+    return receiver.application(running)
+
+
+def _read_senders(engine: Engine) -> dict[str, Sender]:
+    with opened(engine) as connection:
+        try:
+            return read_senders(connection)
+        except DBAPIError as error:
+            raise unavailable(engine.url, error) from None
+
+
+async def _tell(tally: Tally) -> None:
+    while True:
+        await asyncio.sleep(TELL_EVERY_SECONDS)
+        tally.tell()
+
+
+class _Health:
+    """Whether the database answers. One question at a time, however many ask: a dead database must not eat threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._question: asyncio.Task[bool] | None = None
+
+    async def is_alive(self) -> bool:
+        if self._question is None or self._question.done():
+            self._question = asyncio.create_task(in_thread(self._ask), name="asking the database")
+        done, _ = await asyncio.wait([self._question], timeout=HEALTHY_WITHIN_SECONDS)
+        return bool(done) and self._question.result()
+
+    async def close(self) -> None:
+        if self._question is not None:
+            await asyncio.wait([self._question])
+
+    def _ask(self) -> bool:
+        try:
+            with opened(self._engine) as connection:
+                connection.execute(text("SELECT 1"))
+        except (PipelineError, SQLAlchemyError):
+            return False
+        return True
+
+
+# --- the server
+
+
+@dataclass(frozen=True)
+class _Application:
+    """Makes the application in the process that serves it: it is sent to child processes, connections cannot be."""
+
+    settings: Settings
+    log_level: int
+
+    def __call__(self) -> Starlette:
+        log_like_a_server(self.log_level)
+        sys.setswitchinterval(SWITCH_THREADS_SECONDS)
+        return create_receiver(self.settings, receiver_engine(database_urls(self.settings).app))
+
+
+async def _stop_with_parent() -> None:
+    """Stops a child whose parent was killed: it would go on holding the port."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    gone = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(parent.sentinel, gone.set)  # readable when the parent ends, however it ends
+    try:
+        await gone.wait()
+    finally:
+        loop.remove_reader(parent.sentinel)
+    log.error("the parent process is gone; stopping")
+    signal.raise_signal(signal.SIGTERM)
+
+
+def log_like_a_server(level: int) -> None:
+    """Lines with the time, for a log file; of uvicorn only what went wrong."""
+    redaction.install()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    logging.getLogger("ghl_pipeline").setLevel(level)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on which the receiver will take connections.
+
+    Args:
+        host: a name or an address, of IPv4 or IPv6.
+        port: 0 for any free one.
+
+    Raises:
+        InvalidInput: there is no such address here, or the port is taken.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise InvalidInput(f"{host} is no address of this machine ({error.strerror}). Give another --host.") from None
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise InvalidInput(
+            f"The receiver cannot listen at {host} port {port} ({os.strerror(error.errno or 0)}). Give another --host "
+            "or --port, or stop what listens there."
+        ) from None
+    return listener
+
+
+def serve(settings: Settings, listener: socket.socket, *, processes: int = 1, log_level: int = logging.INFO) -> None:
+    """Serves until SIGTERM or Ctrl-C.
+
+    Args:
+        settings: of the receiver; its database is there and migrated.
+        listener: from `listen`; closed at the end.
+        processes: how many share the socket.
+        log_level: of the receiver's own lines.
+
+    Raises:
+        ConfigurationError: a key of GHL in the settings is none.
+    """
+    Signatures.from_settings(settings)  # said before anything starts, and by this process
+    config = uvicorn.Config(
+        _Application(settings, log_level),
+        factory=True,
+        ws="none",
+        lifespan="on",
+        workers=processes,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=STOP_WITHIN_SECONDS,
+    )
+    with contextlib.closing(listener), _signals_that_end_nothing():
+        if processes == 1:
+            uvicorn.Server(config).run([listener])
+        else:
+            listener.set_inheritable(True)
+            Multiprocess(config, [listener]).run()
+
+
+@contextlib.contextmanager
+def _signals_that_end_nothing() -> Iterator[None]:
+    """Uvicorn raises the signal that stopped it once more at the end; being told to stop is not an error here."""
+    handlers = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)

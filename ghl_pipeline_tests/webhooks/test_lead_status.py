@@ -1,0 +1,112 @@
+"""The rule for a lead's status: a table of cases, and that the order of events does not matter."""
+
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghl_pipeline.webhooks.events import EventKind
+from ghl_pipeline.webhooks.lead_status import opts_out, status_after
+
+PROTECTED = frozenset({"booked", "won", "do_not_contact"})
+REPLIED, INTERESTED = EventKind.LEAD_REPLIED, EventKind.LEAD_INTERESTED
+BOUNCED, UNSUBSCRIBED = EventKind.LEAD_BOUNCED, EventKind.LEAD_UNSUBSCRIBED
+
+
+def after(current: str | None, kind: EventKind, *, opted_out: bool = False, is_automated: bool = False) -> str | None:
+    return status_after(current, kind, opted_out=opted_out, protected=PROTECTED, is_automated=is_automated)
+
+
+@pytest.mark.parametrize(
+    ("current", "kind", "status"),
+    [
+        ("new", REPLIED, "replied"),
+        (None, REPLIED, "replied"),
+        (" Unassigned ", EventKind.MESSAGE_RECEIVED, "replied"),
+        ("", EventKind.MESSAGE_OF_KNOWN_LEAD, "replied"),
+        ("contacted", REPLIED, None),
+        ("contacted", BOUNCED, "bounced"),
+        ("replied", BOUNCED, "bounced"),
+        ("replied", INTERESTED, "interested"),
+        ("bounced", INTERESTED, "interested"),
+        ("bounced", REPLIED, None),
+        ("interested", BOUNCED, None),
+        ("interested", REPLIED, None),
+        ("Interested", INTERESTED, None),
+        ("interested", UNSUBSCRIBED, "unsubscribed"),
+        ("unsubscribed", INTERESTED, None),
+        ("Unsubscribed", REPLIED, None),
+        ("booked", INTERESTED, None),
+        ("Booked ", BOUNCED, None),
+        ("booked", UNSUBSCRIBED, "unsubscribed"),
+        ("do_not_contact", UNSUBSCRIBED, "unsubscribed"),
+        ("new", EventKind.MESSAGE_SENT, None),
+        ("new", EventKind.CONTACT_CHANGED, None),
+        ("new", EventKind.OTHER, None),
+    ],
+)
+def test_the_status_after_an_event(current: str | None, kind: EventKind, status: str | None) -> None:
+    assert after(current, kind) == status
+
+
+def test_an_automatic_reply_is_no_reply_but_may_be_marked_interested() -> None:
+    assert after("new", REPLIED, is_automated=True) is None
+    assert after("new", INTERESTED, is_automated=True) == "interested"
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_who_opted_out_is_unsubscribed_whatever_happens(kind: EventKind) -> None:
+    assert after("interested", kind, opted_out=True) == "unsubscribed"
+    assert after("booked", kind, opted_out=True) == "unsubscribed"
+    assert after("unsubscribed", kind, opted_out=True) is None
+
+
+EVENTS = st.tuples(st.sampled_from(EventKind), st.booleans(), st.booleans())
+STATUSES = st.sampled_from([None, "", "new", "unassigned", "contacted", "replied", "bounced", "interested", "booked",
+    "unsubscribed", "something else"])  # fmt: skip
+
+
+@given(
+    STATUSES,
+    st.lists(EVENTS, max_size=4),
+    st.frozensets(st.sampled_from(["", "new", "booked", "replied", "bounced", "interested", "unsubscribed"])),
+)
+def test_the_end_does_not_depend_on_the_order_of_events(
+    start: str | None, events: list[tuple[EventKind, bool, bool]], protected: frozenset[str]
+) -> None:
+    ends = set()
+    for order in permutations(events):
+        status = start
+        for kind, is_automated, opted_out in order:
+            status = (
+                status_after(status, kind, opted_out=opted_out, protected=protected, is_automated=is_automated)
+                or status
+            )
+        ends.add(status)
+
+    assert len(ends) == 1
+
+
+@given(STATUSES, EVENTS)
+def test_the_same_event_again_changes_nothing(start: str | None, event: tuple[EventKind, bool, bool]) -> None:
+    kind, is_automated, opted_out = event
+    once = after(start, kind, opted_out=opted_out, is_automated=is_automated) or start
+
+    assert after(once, kind, opted_out=opted_out, is_automated=is_automated) is None
+
+
+@pytest.mark.parametrize(
+    "body", ["STOP", "stop", " Stop. ", "*STOP*", "“stop”", "StopAll", "STOP ALL", "unsubscribe!", "Cancel", "END",
+        "quit\n", "Revoke", "opt-out", "Opt Out", "STOP 🛑"]
+)  # fmt: skip
+def test_a_carriers_keyword_alone_is_an_opt_out(body: str) -> None:
+    assert opts_out(body)
+
+
+@pytest.mark.parametrize(
+    "body", ["", "Please stop by at noon", "stop it!", "don't stop", "weekend", "stopp", "yes", "end of day works",
+        "Can we cancel Friday?", "!!!", "STOP" + " " * 5000 + "x"]
+)  # fmt: skip
+def test_a_keyword_among_other_words_is_none(body: str) -> None:
+    assert not opts_out(body)
