@@ -9,6 +9,11 @@ from contextlib import contextmanager
 import dagster as dg
 from sqlalchemy import Engine
 
+from ghl_pipeline.conversations.assets import message_import
+from ghl_pipeline.conversations.build import build_conversations
+from ghl_pipeline.conversations.conversations import Conversations
+from ghl_pipeline.conversations.jobs import import_messages
+from ghl_pipeline.conversations.schedules import message_import_schedule
 from ghl_pipeline.database.connection import create_engine, database_urls
 from ghl_pipeline.database.migrate import require_migrated
 from ghl_pipeline.hydration.assets import lead_hydration
@@ -20,6 +25,13 @@ from ghl_pipeline.hydration.sensors import new_lead_sensor
 from ghl_pipeline.locations.sensors import location_partitions_sensor
 from ghl_pipeline.privacy import redaction
 from ghl_pipeline.settings import Settings, load_settings
+from ghl_pipeline.webhooks.assets import WEBHOOK_EVENTS, event_handling, event_reconcile
+from ghl_pipeline.webhooks.build import build_event_handling, build_reconciling
+from ghl_pipeline.webhooks.handling import EventHandling
+from ghl_pipeline.webhooks.jobs import handle_events, reconcile_events
+from ghl_pipeline.webhooks.reconciling import Reconciling
+from ghl_pipeline.webhooks.schedules import changed_contacts_schedule, reconcile_schedule
+from ghl_pipeline.webhooks.sensors import webhook_inbox_sensor
 
 
 @contextmanager
@@ -52,11 +64,35 @@ def hydration_resource(_context: dg.InitResourceContext) -> Iterator[Hydration]:
         yield build_hydration(settings, engine)
 
 
+@dg.resource(description="The import of messages with its database and one throttled GHL client per location")
+def conversations_resource(_context: dg.InitResourceContext) -> Iterator[Conversations]:
+    """The capability for the time of a run."""
+    settings = load_settings()
+    with open_engine(settings) as engine:
+        yield build_conversations(settings, engine)
+
+
+@dg.resource(description="Handling of events, with the one object that may create a contact")
+def event_handling_resource(_context: dg.InitResourceContext) -> Iterator[EventHandling]:
+    """The capability for the time of a run."""
+    settings = load_settings()
+    with open_engine(settings) as engine:
+        yield build_event_handling(settings, engine)
+
+
+@dg.resource(description="The look for events that webhooks lost")
+def event_reconciling_resource(_context: dg.InitResourceContext) -> Iterator[Reconciling]:
+    """The capability for the time of a run."""
+    settings = load_settings()
+    with open_engine(settings) as engine:
+        yield build_reconciling(settings, engine)
+
+
 def build_defs(resources: Mapping[str, object] | None = None, *, automation: bool = False) -> dg.Definitions:
     """All assets, jobs, sensors and schedules.
 
     Args:
-        resources: replacements by name (`engine`, `hydration`).
+        resources: replacements by name (`engine`, `hydration`, `conversations`, `event_handling`, `event_reconciling`).
         automation: whether schedules and sensors that start runs are on before somebody switches them in the UI. The
             partitions are kept in step in any case.
     """
@@ -64,11 +100,27 @@ def build_defs(resources: Mapping[str, object] | None = None, *, automation: boo
     sensors_on = dg.DefaultSensorStatus.RUNNING if automation else dg.DefaultSensorStatus.STOPPED
     schedules_on = dg.DefaultScheduleStatus.RUNNING if automation else dg.DefaultScheduleStatus.STOPPED
     return dg.Definitions(
-        assets=[lead_hydration],
-        jobs=[hydrate_leads],
-        schedules=[nightly_schedule(schedules_on)],
-        sensors=[location_partitions_sensor(dg.DefaultSensorStatus.RUNNING), new_lead_sensor(sensors_on)],
-        resources={"engine": engine_resource, "hydration": hydration_resource, **(resources or {})},
+        assets=[lead_hydration, message_import, WEBHOOK_EVENTS, event_handling, event_reconcile],
+        jobs=[hydrate_leads, import_messages, handle_events, reconcile_events],
+        schedules=[
+            nightly_schedule(schedules_on),
+            message_import_schedule(schedules_on),
+            reconcile_schedule(schedules_on),
+            changed_contacts_schedule(schedules_on),
+        ],
+        sensors=[
+            location_partitions_sensor(dg.DefaultSensorStatus.RUNNING),
+            new_lead_sensor(sensors_on),
+            webhook_inbox_sensor(sensors_on),
+        ],
+        resources={
+            "engine": engine_resource,
+            "hydration": hydration_resource,
+            "conversations": conversations_resource,
+            "event_handling": event_handling_resource,
+            "event_reconciling": event_reconciling_resource,
+            **(resources or {}),
+        },
         executor=dg.in_process_executor,
     )
 

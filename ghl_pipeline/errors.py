@@ -11,7 +11,8 @@ branches live beside what raises them:
     ├── InvalidInput            what a person gave (a CSV row, an option) cannot be used
     ├── LocationBusy            another run holds the location
     ├── Interrupted             a person stopped the work; what was done is kept
-    └── GhlError                ghl_pipeline.ghl.errors: transient and permanent answers of the API
+    ├── GhlError                ghl_pipeline.ghl.errors: transient and permanent answers of the API
+    └── EmailBisonError         ghl_pipeline.emailbison.errors: no answer, access denied, refused
 """
 
 

@@ -12,8 +12,22 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import OperationalError
 
-from ghl_pipeline.cli import backfill, clients, demo, dev, doctor, hydrate_now, sandbox, status
+from ghl_pipeline.cli import (
+    backfill,
+    client_emailbison,
+    client_webhooks,
+    clients,
+    demo,
+    dev,
+    doctor,
+    events,
+    hydrate_now,
+    messages,
+    sandbox,
+    status,
+)
 from ghl_pipeline.cli import database as database_commands
+from ghl_pipeline.cli import webhooks as webhook_commands
 from ghl_pipeline.cli.output import err, print_problems, tolerate_any_terminal
 from ghl_pipeline.database.connection import failure_reason
 from ghl_pipeline.errors import DatabaseUnavailable, PipelineError
@@ -35,10 +49,15 @@ app.command("dev")(dev.dev)
 app.command("backfill")(backfill.backfill)
 app.command("sync-lead")(hydrate_now.sync_lead_command)
 app.command("sync-all")(hydrate_now.sync_all_command)
+app.command("import-messages")(messages.import_messages)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
+app.command("webhooks")(webhook_commands.webhooks)
 app.command("sandbox")(sandbox.sandbox)
+clients.app.command("webhook-url")(client_webhooks.webhook_url)
+clients.app.command("set-emailbison")(client_emailbison.set_emailbison)
 app.add_typer(clients.app, name="clients")
+app.add_typer(events.app, name="events")
 app.add_typer(database_commands.app, name="db")
 
 

@@ -31,7 +31,7 @@ def add(
 ) -> None:
     """Add a client. Its private integration token is asked for, or read from stdin when that is no terminal."""
     settings = load_settings()
-    token = _read_token()
+    token = read_token()
     with database(settings) as engine, engine.begin() as connection:
         cipher = TokenCipher.from_settings(settings)
         client = registry.add_client(
@@ -101,7 +101,7 @@ def reactivate(which: Which, json: Json = False) -> None:
 def set_token(which: Which, json: Json = False) -> None:
     """Store a new private integration token; asked for, or read from stdin when that is no terminal."""
     settings = load_settings()
-    token = _read_token()
+    token = read_token()
     with database(settings) as engine, engine.begin() as connection:
         client = registry.set_token(connection, TokenCipher.from_settings(settings), which, token)
     if json:
@@ -110,12 +110,15 @@ def set_token(which: Which, json: Json = False) -> None:
         out.print(f"Stored a new token for client {client.id}.")
 
 
-def _read_token() -> SecretStr:
-    """Never an option or an argument: those stand in the shell's history and in the process list."""
-    if sys.stdin.isatty():
-        token = typer.prompt("Private integration token (pit-...)", hide_input=True, err=True)
-    else:
-        token = sys.stdin.readline()
+def read_token(what: str = "Private integration token (pit-...)") -> SecretStr:
+    """A token from the terminal or a pipe.
+
+    Never an option or an argument: those stand in the shell's history and in the process list.
+
+    Raises:
+        InvalidInput: none was given.
+    """
+    token = typer.prompt(what, hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline()
     if not token.strip():
         raise InvalidInput("No token was given. Type it at the prompt, or pipe it in: ... < token.txt")
     return SecretStr(token.strip())

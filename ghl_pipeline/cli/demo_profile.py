@@ -20,9 +20,14 @@ from ghl_pipeline.database.connection import (
     ensure_databases,
 )
 from ghl_pipeline.database.migrate import upgrade
+from ghl_pipeline.locations.clients import find_client
+from ghl_pipeline.locations.emailbison import set_workspace
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.sandbox.agency import sample_agency
+from ghl_pipeline.sandbox.process import SandboxProcess
 from ghl_pipeline.settings import Settings
+from ghl_pipeline.webhooks.events import Provider
+from ghl_pipeline.webhooks.senders import create_secret
 
 
 class SampleSize(msgspec.Struct, frozen=True):
@@ -97,3 +102,35 @@ def make_sample(profile: DemoProfile, size: SampleSize) -> None:
     # With a database of somebody's own nothing has made the home folder yet.
     profile.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     profile.note.write_bytes(msgspec.json.encode(size))
+
+
+def introduce(profile: DemoProfile, sandbox: SandboxProcess) -> tuple[str, SecretStr]:
+    """Tells the demo's clients their EmailBison workspaces, which are at the address of this sandbox.
+
+    Returns:
+        The location id of one of them, and a new secret with which its EmailBison may send events.
+
+    Raises:
+        SandboxFailed: the sandbox does not answer.
+    """
+    workspaces = sandbox.ask("/_sandbox/workspaces")["workspaces"]
+    cipher = TokenCipher.from_settings(profile.settings)
+    engine = create_engine(profile.urls.app)
+    try:
+        upgrade(engine)  # the demo may have been made by an older version
+        with engine.begin() as connection:
+            for workspace in workspaces:
+                set_workspace(
+                    connection,
+                    cipher,
+                    workspace["location"],
+                    base_url=workspace["url"],
+                    workspace_id=workspace["id"],
+                    token=SecretStr(workspace["token"]),
+                )
+            location_id = str(workspaces[0]["location"])
+            client = find_client(connection, location_id)
+            secret = create_secret(connection, client.id, Provider.EMAILBISON, revoke_others=True)
+    finally:
+        engine.dispose()
+    return location_id, secret

@@ -1,23 +1,26 @@
-"""`ghl-pipeline dev`: the UI, the daemon and, for the demo, the sandbox, until Ctrl-C."""
+"""`ghl-pipeline dev`: the UI, the daemon, the webhook receiver and, for the demo, the sandbox, until Ctrl-C."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from ghl_pipeline.cli.demo_profile import SampleSize, demo_profile, make_sample
+from ghl_pipeline.cli.demo_profile import SampleSize, demo_profile, introduce, make_sample
 from ghl_pipeline.cli.output import err
 from ghl_pipeline.cli.session import database
 from ghl_pipeline.locations.clients import active_locations, list_clients
 from ghl_pipeline.orchestration.partition_sync import sync_partitions
 from ghl_pipeline.orchestration.runs import open_instance
-from ghl_pipeline.sandbox.process import start_sandbox_process
+from ghl_pipeline.sandbox.process import SandboxProcess, start_sandbox_process
 from ghl_pipeline.settings import Settings, load_settings, project_root
 
 FIRST_SAMPLE = SampleSize(locations=5, leads=2000, seed=7)
@@ -33,13 +36,24 @@ AUTOMATION_OFF = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is run, and what it is called when it ends by itself."""
+
+    name: str
+    command: Sequence[str]
+
+
 def dev(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI, on loopback.")] = 3000,
+    webhook_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the webhook receiver, on loopback.")
+    ] = 8788,
     live: Annotated[
         bool | None, typer.Option("--live/--demo", help="Your clients, or the demo. Default: your clients, if any.")
     ] = None,
 ) -> None:
-    """Run the UI and the daemon on this machine; work on your clients starts by itself only when switched on."""
+    """Run the UI, daemon and webhook receiver here; work on your clients starts by itself only when switched on."""
     settings = load_settings()
     with ExitStack() as stack:
         if live is None:
@@ -48,13 +62,15 @@ def dev(
             err.print("Serving your clients. Work on them asks the real GHL.", soft_wrap=True)
             err.print(AUTOMATION_ON if settings.automation else AUTOMATION_OFF, soft_wrap=True)
         else:
-            settings = _start_demo(settings, stack)
+            settings = _start_demo(settings, stack, webhook_port)
         with database(settings) as engine, open_instance(settings) as instance, engine.connect() as connection:
             sync_partitions(instance, active_locations(connection))
         err.print(
-            f"The UI will be at http://127.0.0.1:{port} in a few seconds. Stop everything with Ctrl-C.", soft_wrap=True
+            f"The UI will be at http://127.0.0.1:{port} in a few seconds, webhooks are received at "
+            f"http://127.0.0.1:{webhook_port}. Stop everything with Ctrl-C.",
+            soft_wrap=True,
         )
-        code = run_until_stopped(_dagster_dev(port), _child_environment(settings))
+        code = run_until_stopped(_programs(port, webhook_port), _child_environment(settings))
     raise typer.Exit(code)
 
 
@@ -63,8 +79,8 @@ def _has_clients(settings: Settings) -> bool:
         return bool(list_clients(connection))
 
 
-def _start_demo(settings: Settings, stack: ExitStack) -> Settings:
-    """The sandbox that fits the demo's databases, which are made first if there are none."""
+def _start_demo(settings: Settings, stack: ExitStack, webhook_port: int) -> Settings:
+    """The sandbox that fits the demo's databases, which are made first if there are none; both know of each other."""
     profile = demo_profile(settings)
     size = profile.size()
     if size is None:
@@ -76,7 +92,19 @@ def _start_demo(settings: Settings, stack: ExitStack) -> Settings:
         f"Serving the demo: {size.locations} locations with {size.leads:,} leads each, GHL played by {sandbox.url}",
         soft_wrap=True,
     )
-    return profile.with_sandbox(sandbox.url).model_copy(update={"automation": True})
+    location_id, secret = introduce(profile, sandbox)
+    order = {"url": f"http://127.0.0.1:{webhook_port}", "location": location_id}
+    interest = {"event": "lead_interested", "strangers": True, "secret": secret.get_secret_value()}
+    _print_order("To let a contact of the demo write an SMS:", sandbox, order | {"event": "inbound_sms"})
+    _print_order("To let EmailBison report somebody interested whom GHL does not know:", sandbox, order | interest)
+    keys = sandbox.ask("/_sandbox/webhook-keys")
+    signing = {"webhook_ed25519_keys": keys["ed25519"], "webhook_rsa_keys": keys["rsa"]}
+    return profile.with_sandbox(sandbox.url).model_copy(update={"automation": True, **signing})
+
+
+def _print_order(what: str, sandbox: SandboxProcess, order: Mapping[str, object]) -> None:
+    err.print(what, soft_wrap=True)
+    err.print(f"curl {sandbox.url}/_sandbox/webhooks -d '{json.dumps(order)}'", soft_wrap=True, markup=False)
 
 
 def _child_environment(settings: Settings) -> dict[str, str]:
@@ -89,40 +117,57 @@ def _child_environment(settings: Settings) -> dict[str, str]:
     return inherited | settings.as_environment() | {"DAGSTER_HOME": str(project_root()), "GRPC_VERBOSITY": "ERROR"}
 
 
-def _dagster_dev(port: int) -> list[str]:
-    return [
+def _programs(port: int, webhook_port: int) -> list[Program]:
+    dagster = [
         sys.executable, "-W", "ignore", "-m", "dagster", "dev", "--workspace", "workspace.yaml",
         "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning",
     ]  # fmt: skip
+    receiver = [sys.executable, "-m", "ghl_pipeline.cli.app", "webhooks", "--port", str(webhook_port)]
+    return [Program("Dagster", dagster), Program("the webhook receiver", receiver)]
 
 
-def run_until_stopped(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Runs a program in the project's folder until it ends by itself or this process is told to stop.
+def run_until_stopped(programs: Sequence[Program], environment: Mapping[str, str]) -> int:
+    """Runs programs side by side in the project's folder until one ends by itself or this process is told to stop.
 
     Returns:
-        Its exit code; 0 when it was stopped, by force if it takes longer than `STOP_WITHIN_SECONDS`.
+        The exit code of the one that ended, which is then named; 0 when it was told to stop. Those that take longer
+        than `STOP_WITHIN_SECONDS` to stop are killed.
     """
     stopped = threading.Event()
     # Handlers of our own even for an interrupt that a shell's `&` made us inherit as ignored: Dagster would copy that
-    # and then survive both signals. In a session of its own it hears of Ctrl-C from us alone, once.
+    # and then survive both signals. In sessions of their own they hear of Ctrl-C from us alone, once.
     for signal_ in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_, lambda *_: stopped.set())
-    process = subprocess.Popen(command, cwd=project_root(), env=environment, start_new_session=True)
+    running: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        while process.poll() is None:
+        for program in programs:
+            running[program.name] = subprocess.Popen(
+                program.command, cwd=project_root(), env=environment, start_new_session=True
+            )
+        while True:
+            for name, process in running.items():
+                if process.poll() is not None:
+                    err.print(f"{name} ended by itself with exit code {process.returncode}.", soft_wrap=True)
+                    return process.returncode
             if stopped.wait(LOOK_EVERY_SECONDS):
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(STOP_WITHIN_SECONDS)
-                except subprocess.TimeoutExpired:
-                    err.print(
-                        f"It did not stop within {STOP_WITHIN_SECONDS:g} s and was killed. What was done is kept; "
-                        "a run that was under way goes on from there when it is started again.",
-                        soft_wrap=True,
-                    )
                 return 0
-        return process.returncode
     finally:
-        if process.poll() is None:
+        _stop(running)
+
+
+def _stop(running: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    alive = {name: process for name, process in running.items() if process.poll() is None}
+    for process in alive.values():
+        process.send_signal(signal.SIGINT)
+    give_up_at = time.monotonic() + STOP_WITHIN_SECONDS
+    for name, process in alive.items():
+        try:
+            process.wait(max(0.0, give_up_at - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            err.print(
+                f"{name} did not stop within {STOP_WITHIN_SECONDS:g} s and was killed. What was done is kept; a run "
+                "that was under way goes on from there when it is started again.",
+                soft_wrap=True,
+            )
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

@@ -1,6 +1,7 @@
 """`ghl-pipeline status`: every location's leads, and how the last work on it ended."""
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -30,6 +31,13 @@ def status(
         return
     columns = ["location", "leads", "linked", "no phone", "no name", "last run", "success UTC"]
     print_table("Locations", columns, [_row(location) for location in locations])
+    if any(location.events_last_day or location.events_pending or location.events_dead for location in locations):
+        inbox = ["location", "events in 24 h", "pending", "oldest pending", "dead"]
+        print_table("Events", inbox, [_inbox_row(location) for location in locations])
+    if any(location.events_dead for location in locations):
+        out.print(
+            "Dead events wait for somebody: ghl-pipeline events list --state dead, then ghl-pipeline events replay"
+        )
     for location in locations:
         if location.error:
             out.print(location.error, style="red", soft_wrap=True, markup=False)
@@ -46,4 +54,15 @@ def _row(location: LocationStatus) -> list[object]:
         location.without_name,
         state if location.active else f"{state} (inactive)",
         success,
+    ]
+
+
+def _inbox_row(location: LocationStatus) -> list[object]:
+    seconds = location.oldest_pending_seconds
+    return [
+        location.location,
+        location.events_last_day,
+        location.events_pending,
+        None if seconds is None else f"{timedelta(seconds=round(seconds))}",
+        location.events_dead,
     ]

@@ -16,6 +16,9 @@ class LocationStatus:
     Counts are leads: all, linked to a contact, without a phone, without a name (first or last). `last_state` is how the
     latest attempt ended (None: never tried); `last_success` when one last succeeded; `error` what the latest one said.
     An attempt that found the location busy, and a dry run that succeeded, say nothing of the leads and are left out.
+
+    Of the inbox: `events_pending` wait to be handled, the oldest for `oldest_pending_seconds`; `events_dead` failed for
+    the last time and wait for a person; `events_last_day` came in the last 24 hours.
     """
 
     location: str
@@ -28,6 +31,10 @@ class LocationStatus:
     last_state: str | None
     last_success: datetime | None
     error: str | None
+    events_pending: int = 0
+    events_dead: int = 0
+    oldest_pending_seconds: float | None = None
+    events_last_day: int = 0
 
 
 def read_status(engine: Engine) -> list[LocationStatus]:
@@ -41,7 +48,9 @@ def read_status(engine: Engine) -> list[LocationStatus]:
     query = text(f"""
         SELECT client.location_id, client.name, client.active, coalesce(counts.leads, 0) AS leads,
                coalesce(counts.linked, 0) AS linked, coalesce(counts.without_phone, 0) AS without_phone,
-               coalesce(counts.without_name, 0) AS without_name, latest.state, latest.error_text, success.ended_at
+               coalesce(counts.without_name, 0) AS without_name, latest.state, latest.error_text, success.ended_at,
+               coalesce(inbox.pending, 0) AS pending, coalesce(inbox.dead, 0) AS dead, inbox.oldest_seconds,
+               coalesce(today.events, 0) AS events
         FROM clients AS client
         LEFT JOIN (
             SELECT client_id, count(*) AS leads,
@@ -56,6 +65,19 @@ def read_status(engine: Engine) -> list[LocationStatus]:
         LEFT JOIN LATERAL (
             SELECT ended_at {told} AND state = 'succeeded' ORDER BY id DESC LIMIT 1
         ) AS success ON true
+        LEFT JOIN (
+            SELECT client_id, count(*) FILTER (WHERE state = 'pending') AS pending,
+                   count(*) FILTER (WHERE state = 'dead') AS dead,
+                   extract(epoch FROM now() - min(received_at) FILTER (WHERE state = 'pending')) AS oldest_seconds
+            FROM (SELECT client_id, state, received_at FROM webhook_events WHERE state = 'pending'
+                  UNION ALL
+                  SELECT client_id, state, received_at FROM webhook_events WHERE state = 'dead') AS waiting
+            GROUP BY client_id
+        ) AS inbox ON inbox.client_id = client.id
+        LEFT JOIN (
+            SELECT client_id, count(*) AS events FROM webhook_events
+            WHERE received_at > now() - interval '1 day' GROUP BY client_id
+        ) AS today ON today.client_id = client.id
         ORDER BY client.id
     """)  # noqa: S608 - the conditions are the ones above and the rule for blank
     with engine.connect() as connection:
@@ -63,7 +85,8 @@ def read_status(engine: Engine) -> list[LocationStatus]:
     return [
         LocationStatus(
             row.location_id, row.name, row.active, int(row.leads), int(row.linked), int(row.without_phone),
-            int(row.without_name), row.state, row.ended_at, row.error_text,
+            int(row.without_name), row.state, row.ended_at, row.error_text, int(row.pending), int(row.dead),
+            None if row.oldest_seconds is None else float(row.oldest_seconds), int(row.events),
         )
         for row in rows
     ]  # fmt: skip

@@ -30,7 +30,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
     """The environments that `dagster dev` would have been started with; it takes 10 s, so it is not."""
     environments: list[Mapping[str, str]] = []
 
-    def run_until_stopped(_: Sequence[str], environment: Mapping[str, str]) -> int:
+    def run_until_stopped(_: Sequence[dev.Program], environment: Mapping[str, str]) -> int:
         environments.append(environment)
         return 0
 
@@ -115,14 +115,31 @@ def test_what_does_not_stop_when_told_is_killed_and_that_is_said(
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
+    command = [sys.executable, "-c", STUBBORN, str(ready)]
     finger = threading.Thread(target=press_ctrl_c)
     finger.start()
-    code = dev.run_until_stopped([sys.executable, "-c", STUBBORN, str(ready)], os.environ)
+    code = dev.run_until_stopped([dev.Program("a stubborn program", command)], os.environ)
     finger.join()
     assert code == 0
-    assert "did not stop within 0.2 s and was killed" in capsys.readouterr().err
+    assert "a stubborn program did not stop within 0.2 s and was killed" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("_signals")
-def test_a_program_that_ends_by_itself_ends_the_command_with_its_code() -> None:
-    assert dev.run_until_stopped([sys.executable, "-c", "raise SystemExit(3)"], os.environ) == 3
+def test_a_program_that_ends_by_itself_ends_the_others_and_the_command_with_its_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = tmp_path / "stopped"
+    patient = f"""
+import pathlib, time
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    pathlib.Path({str(stopped)!r}).touch()
+"""
+    programs = [
+        dev.Program("the patient one", [sys.executable, "-c", patient]),
+        dev.Program("the hasty one", [sys.executable, "-c", "import time; time.sleep(1); raise SystemExit(3)"]),
+    ]
+    assert dev.run_until_stopped(programs, os.environ) == 3
+    assert stopped.exists()
+    assert "the hasty one ended by itself with exit code 3" in capsys.readouterr().err

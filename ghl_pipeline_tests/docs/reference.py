@@ -10,6 +10,7 @@ import pkgutil
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Protocol, Union, cast, get_args, get_origin, get_type_hints
@@ -89,6 +90,8 @@ def _type_name(annotation: object) -> str:
             continue
         if get_origin(option) is list:
             names += [f"{_type_name(get_args(option)[0])}, several"]
+        elif isinstance(option, type) and issubclass(option, Enum):
+            names += [f"`{member.value}`" for member in option]
         elif isinstance(option, type):
             names.append(_TYPE_NAMES[option])
     return " or ".join(names)

@@ -132,6 +132,8 @@ def _anchors(document: Path) -> set[str]:
 def _is_path(code: str) -> bool:
     if not _WORDS_OF_A_PATH.fullmatch(code) or code.startswith(WRITTEN_LATER):
         return False
+    if code.endswith((".readonly", ".write")):  # a scope of GHL's, such as conversations/message.readonly
+        return False
     return "/" in code or _FILE.search(code) is not None
 
 
