@@ -6,7 +6,7 @@ from typing import Final
 
 from benchmarks.harness import ROOT
 
-SCRIPTS: Final = ("backfill", "memory", "cpu", "kills", "throttle", "transport", "webhooks")
+SCRIPTS: Final = ("backfill", "memory", "cpu", "kills", "throttle", "transport", "webhooks", "answers")
 
 
 def main() -> int:

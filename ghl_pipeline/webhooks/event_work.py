@@ -114,12 +114,13 @@ class EventWork:
         updated |= changed_leads
         for lead_id, events in asked.items():
             to_ask.setdefault(lead_id, []).extend(events)
-        # From here on leads can become part of others, and their events are those leads' then.
+        # From here on leads can become part of others, and their events are those leads' then. An interested one has
+        # an address, so that it is always the one that stays.
         verdicts.moved(united)
-        to_ask, to_ensure = _moved(to_ask, united), _moved(to_ensure, united)
+        to_ask = _moved(to_ask, united)
         await self._may_be_ensured(place, to_ask, to_ensure, verdicts)
         united = {**united, **await self._hydrate(place, to_ask, updated, verdicts)}
-        for lead_id, events in _moved(to_ensure, united).items():
+        for lead_id, events in to_ensure.items():
             await self._ensure(place, lead_id, events, verdicts, was_united=lead_id in united.values())
 
     def _find(self, place: Place, items: Sequence[Item]) -> tuple[dict[int, Matches], dict[int, KnownLead]]:

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
 import httpx
@@ -175,7 +176,7 @@ async def test_nothing_that_the_client_can_do_writes(sandbox: Sandbox, location:
     stored = location.add(email="ada@example.com")
     before = dict(location.contacts.by_id)
     client = await connect(location)
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
         "search_contacts": lambda: client.search_contacts(EVERYBODY),
         "contact": lambda: client.contact(stored.id),
         "duplicate_of": lambda: client.duplicate_of("nobody@example.com"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghl_pipeline.webhooks.events import EventKind
-from ghl_pipeline.webhooks.lead_status import opts_out, status_after
+from ghl_pipeline.webhooks.lead_status import opts_out, status_after, status_of_both, statuses_of
 
 PROTECTED = frozenset({"booked", "won", "do_not_contact"})
 REPLIED, INTERESTED = EventKind.LEAD_REPLIED, EventKind.LEAD_INTERESTED
@@ -86,6 +86,50 @@ def test_the_end_does_not_depend_on_the_order_of_events(
         ends.add(status)
 
     assert len(ends) == 1
+
+
+@given(STATUSES, st.lists(st.tuples(EVENTS, st.booleans()), max_size=4))
+def test_events_of_one_person_at_two_leads_end_as_if_they_were_one(
+    start: str | None, events: list[tuple[tuple[EventKind, bool, bool], bool]]
+) -> None:
+    """`start` is the dashboard's own status, of the lead that stays; an event made the other one."""
+
+    def end(status: str | None, mine: list[tuple[EventKind, bool, bool]]) -> str | None:
+        for kind, is_automated, opted_out in mine:
+            status = after(status, kind, opted_out=opted_out, is_automated=is_automated) or status
+        return status
+
+    kept = end(start, [event for event, is_others in events if not is_others])
+    given_up = end("new", [event for event, is_others in events if is_others])
+    opted_out = any(event[2] for event, _ in events)
+    both = status_of_both(kept, given_up, opted_out=opted_out, protected=PROTECTED) or kept
+
+    assert both == end(start, [event for event, _ in events])
+
+
+@pytest.mark.parametrize(
+    ("kept", "given_up", "status"),
+    [
+        ("new", "contacted", "contacted"),
+        ("contacted", "called", None),
+        ("replied", "contacted", None),
+        ("interested", "Booked", "Booked"),
+        ("contacted", "booked", "booked"),
+        ("booked", "won", None),
+        ("unsubscribed", "booked", None),
+        ("booked", "unsubscribed", "unsubscribed"),
+        ("booked", "interested", None),
+        (None, None, None),
+    ],
+)
+def test_the_status_of_two_leads_that_are_one_person(
+    kept: str | None, given_up: str | None, status: str | None
+) -> None:
+    assert status_of_both(kept, given_up, opted_out=False, protected=PROTECTED) == status
+
+
+def test_a_setting_lists_statuses() -> None:
+    assert statuses_of(" Booked, won ,,DO_NOT_CONTACT") == frozenset({"booked", "won", "do_not_contact"})
 
 
 @given(STATUSES, EVENTS)
