@@ -1,8 +1,8 @@
 """How long until a lead that answers is in the dashboard, and until it is repaired, with `ghl-pipeline dev`.
 
 The demo is served from a home folder of its own. People whom only GHL knows write SMS, one after the other at times
-that fit no rhythm of the sensor; each is timed from the moment before the sandbox sends it to the moment at which another
-session sees the message, and its lead with phone and name.
+that fit no rhythm of the sensor; each is timed from the moment before the sandbox sends it to the moment at which
+another session sees the message, and its lead with phone and name.
 """
 
 import contextlib

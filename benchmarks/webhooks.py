@@ -32,7 +32,7 @@ from benchmarks.webhook_load import Maker, Place, Plan, Report, known_contact
 from ghl_pipeline.locations.clients import add_client
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.webhooks.events import Provider
-from ghl_pipeline.webhooks.senders import create_secret
+from ghl_pipeline.webhooks.receiving.senders import create_secret
 
 RATE: Final = 500
 SECONDS: Final = 60.0

@@ -27,9 +27,9 @@ from ghl_pipeline.privacy import redaction
 from ghl_pipeline.settings import Settings, load_settings
 from ghl_pipeline.webhooks.assets import WEBHOOK_EVENTS, event_handling, event_reconcile
 from ghl_pipeline.webhooks.build import build_event_handling, build_reconciling
-from ghl_pipeline.webhooks.handling import EventHandling
+from ghl_pipeline.webhooks.handling.handle_events import EventHandling
 from ghl_pipeline.webhooks.jobs import handle_events, reconcile_events
-from ghl_pipeline.webhooks.reconciling import Reconciling
+from ghl_pipeline.webhooks.reconciling.many_workspaces import Reconciling
 from ghl_pipeline.webhooks.schedules import changed_contacts_schedule, reconcile_schedule
 from ghl_pipeline.webhooks.sensors import webhook_inbox_sensor
 

@@ -12,9 +12,9 @@ from ghl_pipeline.errors import InvalidInput
 from ghl_pipeline.locations.clients import find_client
 from ghl_pipeline.settings import load_settings
 from ghl_pipeline.webhooks.events import Provider
-from ghl_pipeline.webhooks.receiver import SECRET_HEADER, SECRET_PATHS
-from ghl_pipeline.webhooks.senders import create_secret, secrets_made_at
-from ghl_pipeline.webhooks.serving import DEFAULT_PORT
+from ghl_pipeline.webhooks.receiving.receiver import SECRET_HEADER, SECRET_PATHS
+from ghl_pipeline.webhooks.receiving.senders import create_secret, secrets_made_at
+from ghl_pipeline.webhooks.receiving.serving import DEFAULT_PORT
 
 
 class SecretSender(StrEnum):

@@ -27,7 +27,7 @@ from ghl_pipeline.sandbox.agency import sample_agency
 from ghl_pipeline.sandbox.process import SandboxProcess
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.events import Provider
-from ghl_pipeline.webhooks.senders import create_secret
+from ghl_pipeline.webhooks.receiving.senders import create_secret
 
 
 class SampleSize(msgspec.Struct, frozen=True):

@@ -16,8 +16,10 @@ from ghl_pipeline.cli.session import database
 from ghl_pipeline.errors import InvalidInput
 from ghl_pipeline.settings import load_settings
 from ghl_pipeline.webhooks.build import build_event_handling
-from ghl_pipeline.webhooks.claims import due_locations
-from ghl_pipeline.webhooks.dead_letters import (
+from ghl_pipeline.webhooks.handling.many_inboxes import handle_inboxes
+from ghl_pipeline.webhooks.handling.reports import EventsReport
+from ghl_pipeline.webhooks.inbox.claims import due_locations
+from ghl_pipeline.webhooks.inbox.dead_letters import (
     STATES,
     EventRow,
     body_of,
@@ -26,8 +28,6 @@ from ghl_pipeline.webhooks.dead_letters import (
     replay,
     show_event,
 )
-from ghl_pipeline.webhooks.many_inboxes import handle_inboxes
-from ghl_pipeline.webhooks.reports import EventsReport
 
 app = typer.Typer(help="Look at events, try dead ones again, handle what is due.", no_args_is_help=True)
 

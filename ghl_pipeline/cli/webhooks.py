@@ -8,8 +8,8 @@ import typer
 from ghl_pipeline.cli.output import err, out
 from ghl_pipeline.cli.session import database
 from ghl_pipeline.settings import Settings, load_settings
-from ghl_pipeline.webhooks.receiver import GHL_PATH, HEALTH_PATH, SECRET_HEADER, SECRET_PATHS
-from ghl_pipeline.webhooks.serving import DEFAULT_PORT, listen, serve
+from ghl_pipeline.webhooks.receiving.receiver import GHL_PATH, HEALTH_PATH, SECRET_HEADER, SECRET_PATHS
+from ghl_pipeline.webhooks.receiving.serving import DEFAULT_PORT, listen, serve
 
 
 def webhooks(

@@ -375,18 +375,50 @@ webhook_events = Table(
     Column("error_class", Text),
     Column("error_text", Text, comment="sanitised; holds no value of a person"),
     Column("handled_at", DateTime(timezone=True)),
+    Column(
+        "person_keys",
+        ARRAY(Uuid),
+        nullable=False,
+        server_default=text("'{}'::uuid[]"),
+        comment="hashes of what the person is known by, of events about somebody who was no lead",
+    ),
+    Column(
+        "status_applied_at",
+        DateTime(timezone=True),
+        comment="when the event gave its lead a status, which no later attempt repeats",
+    ),
     UniqueConstraint("provider", "dedupe_key"),
     CheckConstraint("provider IN ('ghl', 'ghl_workflow', 'emailbison')", name="provider_is_known"),
     CheckConstraint("state IN ('pending', 'done', 'ignored', 'dead')", name="state_is_known"),
     CheckConstraint("found_by IN ('webhook', 'reconcile')", name="found_by_is_known"),
     comment="The inbox: each event that a provider sent, once, and what became of it",
 )
-# What is due is found here, by location and in the order of arrival; handled events are in neither index.
+# Which locations have something due; what of a location to claim, in the order of arrival; whose claim ran out. Handled
+# events are in none of these, so that they stay small however long the history is.
 Index(
     "ix_webhook_events_pending",
     webhook_events.c.location_id,
     webhook_events.c.due_at,
     postgresql_where=text("state = 'pending'"),
+)
+Index(
+    "ix_webhook_events_in_order",
+    webhook_events.c.location_id,
+    webhook_events.c.id,
+    postgresql_where=text("state = 'pending'"),
+)
+Index(
+    "ix_webhook_events_claimed",
+    webhook_events.c.location_id,
+    webhook_events.c.claimed_until,
+    postgresql_where=text("state = 'pending' AND claimed_by IS NOT NULL"),
+)
+# Events about somebody who was no lead then, looked for when somebody becomes one.
+Index(
+    "ix_webhook_events_person_keys",
+    webhook_events.c.person_keys,
+    postgresql_using="gin",
+    postgresql_where=text("outcome = 'no_lead'"),
 )
 Index(
     "ix_webhook_events_dead",
@@ -400,7 +432,7 @@ Index(
     postgresql_where=text("body IS NOT NULL"),
 )
 Index("ix_webhook_events_lead_id", webhook_events.c.lead_id)
-Index("ix_webhook_events_client_id", webhook_events.c.client_id)
+Index("ix_webhook_events_client_id_id", webhook_events.c.client_id, webhook_events.c.id)
 
 messages = Table(
     "messages",

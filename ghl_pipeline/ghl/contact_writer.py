@@ -1,8 +1,8 @@
 """Creating and changing a contact: the only two calls of the project that write anything at GHL.
 
-Only `webhooks/ensure.py` may import this; an import contract and a test see to it. There is no upsert, because GHL's
-turns the additional e-mail that it matched into the primary one, and there are no tags, because writing them replaces
-all that there are.
+Only `webhooks/ensuring/ensure.py` may import this; an import contract and a test see to it. There is no upsert, because
+GHL's turns the additional e-mail that it matched into the primary one, and there are no tags, because writing them
+replaces all that there are.
 """
 
 from collections.abc import AsyncIterator

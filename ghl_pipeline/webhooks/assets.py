@@ -10,11 +10,11 @@ from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
 from ghl_pipeline.partitions import location_partitions
-from ghl_pipeline.webhooks.handling import EventHandling
-from ghl_pipeline.webhooks.many_inboxes import LINGER_SECONDS, handle_inboxes
-from ghl_pipeline.webhooks.reconcile import ReconcileReport
-from ghl_pipeline.webhooks.reconciling import Reconciling, reconcile_told
-from ghl_pipeline.webhooks.reports import EventsReport
+from ghl_pipeline.webhooks.handling.handle_events import EventHandling
+from ghl_pipeline.webhooks.handling.many_inboxes import LINGER_SECONDS, handle_inboxes
+from ghl_pipeline.webhooks.handling.reports import EventsReport
+from ghl_pipeline.webhooks.reconciling.many_workspaces import Reconciling, reconcile_told
+from ghl_pipeline.webhooks.reconciling.one_workspace import ReconcileReport
 
 GROUP = "webhooks"
 OWNERS = ["team:revops"]

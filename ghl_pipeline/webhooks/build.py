@@ -5,11 +5,11 @@ from sqlalchemy import Engine
 from ghl_pipeline.hydration.build import build_hydration
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import Settings
-from ghl_pipeline.webhooks.ensure import build_ensurer
-from ghl_pipeline.webhooks.event_work import EventWork
-from ghl_pipeline.webhooks.handling import EventHandling, HandlingRules
-from ghl_pipeline.webhooks.lead_status import statuses_of
-from ghl_pipeline.webhooks.reconciling import Reconciling
+from ghl_pipeline.webhooks.ensuring.ensure import build_ensurer
+from ghl_pipeline.webhooks.handling.event_work import EventWork
+from ghl_pipeline.webhooks.handling.handle_events import EventHandling, HandlingRules
+from ghl_pipeline.webhooks.handling.lead_status import statuses_of
+from ghl_pipeline.webhooks.reconciling.many_workspaces import Reconciling
 
 
 def build_event_handling(settings: Settings, engine: Engine) -> EventHandling:

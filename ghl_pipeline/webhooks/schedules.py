@@ -9,7 +9,7 @@ from ghl_pipeline.hydration.schedules import BUSY_WAIT_SECONDS, LOCATIONS_PER_RU
 from ghl_pipeline.locations.clients import active_locations
 from ghl_pipeline.webhooks.assets import ReconcileConfig
 from ghl_pipeline.webhooks.jobs import reconcile_events
-from ghl_pipeline.webhooks.reconciling import locations_to_reconcile
+from ghl_pipeline.webhooks.reconciling.many_workspaces import locations_to_reconcile
 
 
 def reconcile_schedule(default_status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:

@@ -5,9 +5,9 @@ from sqlalchemy import Engine
 
 from ghl_pipeline.orchestration.partition_sync import locations_of_runs
 from ghl_pipeline.webhooks.assets import EventsConfig
-from ghl_pipeline.webhooks.claims import due_locations
+from ghl_pipeline.webhooks.handling.many_inboxes import in_hand
+from ghl_pipeline.webhooks.inbox.claims import due_locations
 from ghl_pipeline.webhooks.jobs import handle_events
-from ghl_pipeline.webhooks.many_inboxes import in_hand
 
 # Somebody waits for it: it goes before everything else in the queue.
 PRIORITY_TAGS = {"dagster/priority": "10"}

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.events import Provider
-from ghl_pipeline.webhooks.senders import admits, read_senders
+from ghl_pipeline.webhooks.receiving.senders import admits, read_senders
 from ghl_pipeline_tests.cli.conftest import AddClient, Agency, Cli
 
 Admitted = Callable[[Provider, str], bool]

@@ -8,8 +8,8 @@ from ghl_pipeline.ghl.contact_writer import ContactWriter, open_writer
 from ghl_pipeline.ghl.throttle import Limits, LocationThrottle
 from ghl_pipeline.locations.clients import LocationAccess
 from ghl_pipeline.sandbox.contacts import Contact
-from ghl_pipeline.webhooks.ensure import ContactEnsurer, Ensured
-from ghl_pipeline.webhooks.one_person import OnePerson
+from ghl_pipeline.webhooks.ensuring.ensure import ContactEnsurer, Ensured
+from ghl_pipeline.webhooks.handling.one_person import OnePerson
 from ghl_pipeline_tests.hydration.conftest import QUICK, TIMEOUT_SECONDS, Agency, Place
 
 PROTECTED = frozenset({"booked", "won"})

@@ -13,12 +13,12 @@ import msgspec
 from sqlalchemy import text
 
 from ghl_pipeline.sandbox.contacts import Contact
-from ghl_pipeline.webhooks.event_work import Ensurer, EventWork
 from ghl_pipeline.webhooks.events import Provider
-from ghl_pipeline.webhooks.handling import EventHandling, HandlingRules
-from ghl_pipeline.webhooks.inbox import Delivery, Stored, store_deliveries
-from ghl_pipeline.webhooks.reading import read_event
-from ghl_pipeline.webhooks.reports import EventsReport
+from ghl_pipeline.webhooks.handling.event_work import Ensurer, EventWork
+from ghl_pipeline.webhooks.handling.handle_events import EventHandling, HandlingRules
+from ghl_pipeline.webhooks.handling.reports import EventsReport
+from ghl_pipeline.webhooks.inbox.store_events import Delivery, Stored, store_deliveries
+from ghl_pipeline.webhooks.reading.read_event import read_event
 from ghl_pipeline_tests.hydration.conftest import Agency, Place
 from ghl_pipeline_tests.webhooks.ensuring import PROTECTED, ensurer
 

@@ -14,7 +14,7 @@ from ghl_pipeline.definitions import build_defs
 from ghl_pipeline.locations.clients import deactivate_client
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.build import build_event_handling
-from ghl_pipeline.webhooks.many_inboxes import handle_inboxes
+from ghl_pipeline.webhooks.handling.many_inboxes import handle_inboxes
 from ghl_pipeline.webhooks.schedules import changed_contacts_schedule, reconcile_schedule
 from ghl_pipeline.webhooks.sensors import webhook_inbox_sensor
 from ghl_pipeline_tests.hydration.conftest import Agency, Place

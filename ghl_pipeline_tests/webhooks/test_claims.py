@@ -15,7 +15,8 @@ from sqlalchemy import text
 
 from ghl_pipeline.locations.clients import deactivate_client
 from ghl_pipeline.settings import Settings
-from ghl_pipeline.webhooks.claims import (
+from ghl_pipeline.webhooks.handling.handle_events import HandlingRules
+from ghl_pipeline.webhooks.inbox.claims import (
     Claimed,
     Done,
     Postponed,
@@ -26,8 +27,7 @@ from ghl_pipeline.webhooks.claims import (
     release,
     renew,
 )
-from ghl_pipeline.webhooks.dead_letters import list_events, purge_bodies, replay
-from ghl_pipeline.webhooks.handling import HandlingRules
+from ghl_pipeline.webhooks.inbox.dead_letters import list_events, purge_bodies, replay
 from ghl_pipeline.webhooks.outcomes import EventOutcome
 from ghl_pipeline_tests.hydration.conftest import Agency, Place
 from ghl_pipeline_tests.hydration.conftest import agency as agency  # noqa: PLC0414 - a fixture
@@ -239,7 +239,7 @@ import asyncio, os, signal, sys
 from ghl_pipeline.settings import load_settings
 from ghl_pipeline.cli.session import database
 from ghl_pipeline.webhooks.build import build_event_handling
-from ghl_pipeline.webhooks import handling
+from ghl_pipeline.webhooks.handling import handle_events as handling
 
 if sys.argv[2] == "before finish":
     handling.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

@@ -19,7 +19,7 @@ from ghl_pipeline.ghl.errors import (
 from ghl_pipeline.hydration.build import build_hydration
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import Settings
-from ghl_pipeline.webhooks.ensure import build_ensurer
+from ghl_pipeline.webhooks.ensuring.ensure import build_ensurer
 from ghl_pipeline.webhooks.outcomes import EventOutcome
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 from ghl_pipeline_tests.hydration.conftest import COMPLETE, Agency, Place, before_statement

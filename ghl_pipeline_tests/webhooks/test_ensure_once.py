@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import Settings
-from ghl_pipeline.webhooks.ensure import CreationUnsettled
+from ghl_pipeline.webhooks.ensuring.ensure import CreationUnsettled
 from ghl_pipeline.webhooks.outcomes import EventOutcome
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 from ghl_pipeline_tests.hydration.conftest import Agency, Place, before_statement
@@ -40,7 +40,7 @@ import asyncio, os, signal, sys
 from ghl_pipeline.database.connection import create_engine
 from ghl_pipeline.hydration.build import build_hydration
 from ghl_pipeline.settings import load_settings
-from ghl_pipeline.webhooks import ensure, ensure_records
+from ghl_pipeline.webhooks.ensuring import ensure, ensure_records
 from sqlalchemy import make_url
 settings = load_settings()
 engine = create_engine(make_url(settings.database_url.get_secret_value()))
@@ -274,7 +274,7 @@ async def test_a_phone_that_was_refused_before_the_answer_was_lost_is_not_sent_a
 async def test_who_waits_too_long_for_another_event_of_the_person_is_told_to_come_again(
     agency: Agency, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ghl_pipeline.webhooks.ensure.TURN_SECONDS", 0.3)
+    monkeypatch.setattr("ghl_pipeline.webhooks.ensuring.ensure.TURN_SECONDS", 0.3)
     agency.sandbox.faults(latency_seconds=0.5)
     lead_id = agency.lead(place, email=ADA)
     results = await asyncio.gather(

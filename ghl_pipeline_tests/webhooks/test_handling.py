@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ghl_pipeline.ghl.errors import TokenRejected, TransientGhlError
-from ghl_pipeline.webhooks.ensure import ContactEnsurer, CreationUnsettled, Ensured
+from ghl_pipeline.webhooks.ensuring.ensure import ContactEnsurer, CreationUnsettled, Ensured
 from ghl_pipeline.webhooks.events import Provider
 from ghl_pipeline.webhooks.outcomes import EventOutcome
 from ghl_pipeline_tests.hydration.conftest import COMPLETE, Agency, Place

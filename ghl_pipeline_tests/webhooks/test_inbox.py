@@ -16,7 +16,7 @@ from ghl_pipeline.database.messages import NewMessage
 from ghl_pipeline.database.tables import clients
 from ghl_pipeline.errors import DatabaseUnavailable
 from ghl_pipeline.webhooks.events import Event, EventKind, Provider
-from ghl_pipeline.webhooks.inbox import Delivery, NotStored, Stored, store_deliveries, store_events
+from ghl_pipeline.webhooks.inbox.store_events import Delivery, NotStored, Stored, store_deliveries, store_events
 
 CONTACT = "ve9EPM428h8vShlRW1KT"
 LOCATION = "Acme0000000000000000"

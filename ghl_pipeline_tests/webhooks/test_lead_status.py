@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghl_pipeline.webhooks.events import EventKind
-from ghl_pipeline.webhooks.lead_status import opts_out, status_after, status_of_both, statuses_of
+from ghl_pipeline.webhooks.handling.lead_status import opts_out, status_after, status_of_both, statuses_of
 
 PROTECTED = frozenset({"booked", "won", "do_not_contact"})
 REPLIED, INTERESTED = EventKind.LEAD_REPLIED, EventKind.LEAD_INTERESTED

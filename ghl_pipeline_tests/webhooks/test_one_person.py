@@ -20,12 +20,12 @@ from ghl_pipeline.ghl.message_payloads import Message
 from ghl_pipeline.hydration.options import Options
 from ghl_pipeline.hydration.sync import sync_all, sync_lead
 from ghl_pipeline.sandbox.contacts import Contact
-from ghl_pipeline.webhooks.deliveries import Delivery, Stored
 from ghl_pipeline.webhooks.events import Provider
-from ghl_pipeline.webhooks.inbox import store_deliveries, store_events
-from ghl_pipeline.webhooks.one_person import OnePerson
+from ghl_pipeline.webhooks.handling.one_person import OnePerson
+from ghl_pipeline.webhooks.inbox.deliveries import Delivery, Stored
+from ghl_pipeline.webhooks.inbox.store_events import store_deliveries, store_events
 from ghl_pipeline.webhooks.outcomes import EventOutcome
-from ghl_pipeline.webhooks.reading import read_event
+from ghl_pipeline.webhooks.reading.read_event import read_event
 from ghl_pipeline_tests.hydration.conftest import Agency, Killed, Place, before_statement
 from ghl_pipeline_tests.hydration.conftest import agency as agency  # noqa: PLC0414 - a fixture
 from ghl_pipeline_tests.webhooks.ensuring import PROTECTED, ensure, writes

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ghl_pipeline.ghl.payloads import Contact
 from ghl_pipeline.ghl.standard_fields import StandardFields
-from ghl_pipeline.webhooks.own_fields import OwnLead, fields_of_new, fields_to_change, sendable_phone
+from ghl_pipeline.webhooks.ensuring.own_fields import OwnLead, fields_of_new, fields_to_change, sendable_phone
 
 LEAD = OwnLead(1, None, "ada@example.com", "+13055550123", first_name="Ada", last_name="Byron", company_name="Engines")
 ID = "ContactAAAAAAAAAAAAA"

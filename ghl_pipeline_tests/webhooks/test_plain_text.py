@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghl_pipeline.webhooks.plain_text import plain_text
+from ghl_pipeline.webhooks.reading.plain_text import plain_text
 
 
 @pytest.mark.parametrize(

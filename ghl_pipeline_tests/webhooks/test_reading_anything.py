@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghl_pipeline.webhooks.events import Provider
-from ghl_pipeline.webhooks.reading import UnreadableEvent, read_event
+from ghl_pipeline.webhooks.reading.read_event import UnreadableEvent, read_event
 
 LOCATION, CONTACT = "ve9EPM428h8vShlRW1KT", "GKBhT6BfwY9mjzXAU3sq"
 CANARIES = ("canary.person@example.com", "13055550199", "Canaryname")

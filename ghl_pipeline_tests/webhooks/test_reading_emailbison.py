@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ghl_pipeline.webhooks.events import Event, EventKind, Provider
-from ghl_pipeline.webhooks.reading import UnreadableEvent, read_event
+from ghl_pipeline.webhooks.reading.read_event import UnreadableEvent, read_event
 
 LOCATION = "ve9EPM428h8vShlRW1KT"
 REPLY = {

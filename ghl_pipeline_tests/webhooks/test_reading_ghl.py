@@ -9,7 +9,7 @@ import pytest
 from ghl_pipeline.sandbox.contacts import Contact as SandboxContact
 from ghl_pipeline.sandbox.webhook_payloads import ContactEvent, Occasion, contact_event, nested
 from ghl_pipeline.webhooks.events import Event, EventKind, Provider
-from ghl_pipeline.webhooks.reading import UnreadableEvent, read_event
+from ghl_pipeline.webhooks.reading.read_event import UnreadableEvent, read_event
 
 LOCATION, CONTACT = "ve9EPM428h8vShlRW1KT", "GKBhT6BfwY9mjzXAU3sq"
 WEBHOOK_ID = "2c9b4b8e-9f0a-4c58-8f5f-3a105d7ed3a6"

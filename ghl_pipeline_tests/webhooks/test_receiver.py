@@ -11,7 +11,7 @@ from sqlalchemy import URL, Engine, text
 
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.events import Provider
-from ghl_pipeline.webhooks.senders import create_secret
+from ghl_pipeline.webhooks.receiving.senders import create_secret
 from ghl_pipeline_tests.fixtures.receiver import (
     Answer,
     ReceiverClient,

@@ -20,9 +20,9 @@ from ghl_pipeline.sandbox.emailbison_payloads import BisonEvent, BisonLead
 from ghl_pipeline.sandbox.workspaces import RecordedEvent, Workspace
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.events import Provider
-from ghl_pipeline.webhooks.inbox import Delivery, store_deliveries
-from ghl_pipeline.webhooks.reading import read_event
-from ghl_pipeline.webhooks.reconcile import ReconcileReport, reconcile_location
+from ghl_pipeline.webhooks.inbox.store_events import Delivery, store_deliveries
+from ghl_pipeline.webhooks.reading.read_event import read_event
+from ghl_pipeline.webhooks.reconciling.one_workspace import ReconcileReport, reconcile_location
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 
 

@@ -12,7 +12,7 @@ from ghl_pipeline.sandbox.webhook_sender import WebhookSender
 from ghl_pipeline.sandbox.world import World
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.events import EventKind, Provider
-from ghl_pipeline.webhooks.reading import read_event
+from ghl_pipeline.webhooks.reading.read_event import read_event
 from ghl_pipeline_tests.fixtures.receiver import RunningReceiver, SenderKeys, running_receiver
 
 KINDS: dict[EventName, EventKind] = {

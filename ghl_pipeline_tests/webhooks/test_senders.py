@@ -12,8 +12,8 @@ from sqlalchemy import Engine, text
 
 from ghl_pipeline.errors import DatabaseUnavailable
 from ghl_pipeline.webhooks.events import Provider
-from ghl_pipeline.webhooks.known_senders import RENEW_AFTER_SECONDS, USE_UP_TO_SECONDS, KnownSenders
-from ghl_pipeline.webhooks.senders import (
+from ghl_pipeline.webhooks.receiving.known_senders import RENEW_AFTER_SECONDS, USE_UP_TO_SECONDS, KnownSenders
+from ghl_pipeline.webhooks.receiving.senders import (
     Sender,
     admits,
     create_secret,

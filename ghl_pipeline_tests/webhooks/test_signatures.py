@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ghl_pipeline.errors import ConfigurationError
 from ghl_pipeline.settings import Settings
-from ghl_pipeline.webhooks.signatures import Signatures, is_fresh
+from ghl_pipeline.webhooks.receiving.signatures import Signatures, is_fresh
 from ghl_pipeline_tests.fixtures.receiver import SenderKeys, receiver_settings
 
 BODY = b'{"type": "ContactUpdate", "locationId": "LocationNumberOne001"}'

@@ -10,8 +10,8 @@ import pytest
 
 from ghl_pipeline.errors import DatabaseUnavailable
 from ghl_pipeline.webhooks.events import Event, EventKind, Provider
-from ghl_pipeline.webhooks.inbox import Delivery, NotStored, Stored
-from ghl_pipeline.webhooks.storing import GroupCommit
+from ghl_pipeline.webhooks.inbox.store_events import Delivery, NotStored, Stored
+from ghl_pipeline.webhooks.receiving.group_commit import GroupCommit
 
 
 def delivery(number: int = 1) -> Delivery:

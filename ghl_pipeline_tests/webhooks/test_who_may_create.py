@@ -56,7 +56,7 @@ def requests_made(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def test_only_ensure_can_reach_what_writes_contacts() -> None:
-    assert importers_of("ghl_pipeline.ghl.contact_writer") == {"webhooks/ensure.py"}
+    assert importers_of("ghl_pipeline.ghl.contact_writer") == {"webhooks/ensuring/ensure.py"}
 
 
 def test_only_the_reader_and_the_writer_can_make_calls_to_ghl() -> None:
@@ -80,7 +80,9 @@ def test_what_a_location_client_can_be_asked_only_reads() -> None:
 
 
 def test_the_ensurer_stays_in_the_hands_of_the_events() -> None:
-    assert {path for path in importers_of("ghl_pipeline.webhooks.ensure") if not path.startswith("webhooks/")} == set()
+    assert {
+        path for path in importers_of("ghl_pipeline.webhooks.ensuring.ensure") if not path.startswith("webhooks/")
+    } == set()
 
 
 # --- and by what it does

@@ -142,6 +142,14 @@ def _create_inbox() -> None:
         sa.Column("error_class", sa.Text()),
         sa.Column("error_text", sa.Text(), comment="sanitised; holds no value of a person"),
         _moment("handled_at"),
+        sa.Column(
+            "person_keys",
+            sa.ARRAY(sa.Uuid()),
+            nullable=False,
+            server_default=sa.text("'{}'::uuid[]"),
+            comment="hashes of what the person is known by, of events about somebody who was no lead",
+        ),
+        _moment("status_applied_at", "when the event gave its lead a status, which no later attempt repeats"),
         sa.CheckConstraint(
             "provider IN ('ghl', 'ghl_workflow', 'emailbison')", name=op.f("ck_webhook_events_provider_is_known")
         ),
@@ -157,12 +165,21 @@ def _create_inbox() -> None:
     )
     for name, columns, condition in (
         ("pending", ["location_id", "due_at"], "state = 'pending'"),
+        ("in_order", ["location_id", "id"], "state = 'pending'"),
+        ("claimed", ["location_id", "claimed_until"], "state = 'pending' AND claimed_by IS NOT NULL"),
         ("dead", ["location_id", "id"], "state = 'dead'"),
         ("body", ["received_at"], "body IS NOT NULL"),
     ):
         op.create_index(f"ix_webhook_events_{name}", "webhook_events", columns, postgresql_where=sa.text(condition))
     op.create_index("ix_webhook_events_lead_id", "webhook_events", ["lead_id"])
-    op.create_index("ix_webhook_events_client_id", "webhook_events", ["client_id"])
+    op.create_index("ix_webhook_events_client_id_id", "webhook_events", ["client_id", "id"])
+    op.create_index(
+        "ix_webhook_events_person_keys",
+        "webhook_events",
+        ["person_keys"],
+        postgresql_using="gin",
+        postgresql_where=sa.text("outcome = 'no_lead'"),
+    )
 
 
 def _create_messages() -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ghl_pipeline.privacy.redaction import safe_error_text
-from ghl_pipeline.webhooks.claims import Claimed, Done, Postponed
 from ghl_pipeline.webhooks.events import Event
+from ghl_pipeline.webhooks.inbox.claims import Claimed, Done, Postponed
 from ghl_pipeline.webhooks.outcomes import EventOutcome
 
 

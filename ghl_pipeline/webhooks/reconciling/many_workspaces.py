@@ -11,8 +11,8 @@ from ghl_pipeline.orchestration.many_locations import LocationsResult, work_on_l
 from ghl_pipeline.orchestration.reports import Report
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import Settings
-from ghl_pipeline.webhooks.dead_letters import purge_bodies
-from ghl_pipeline.webhooks.reconcile import ReconcileReport, reconcile_location
+from ghl_pipeline.webhooks.inbox.dead_letters import purge_bodies
+from ghl_pipeline.webhooks.reconciling.one_workspace import ReconcileReport, reconcile_location
 
 RECONCILE = "reconcile"
 

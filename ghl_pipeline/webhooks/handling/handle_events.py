@@ -23,7 +23,10 @@ from ghl_pipeline.ghl.errors import DailyQuotaReached, GhlError, PermanentGhlErr
 from ghl_pipeline.locations.clients import ClientInactive
 from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.privacy.redaction import safe_error_text
-from ghl_pipeline.webhooks.claims import (
+from ghl_pipeline.webhooks.handling.event_work import EventWork
+from ghl_pipeline.webhooks.handling.reports import EventsReport
+from ghl_pipeline.webhooks.handling.verdicts import Item, Place, Verdicts
+from ghl_pipeline.webhooks.inbox.claims import (
     HANDLING,
     REST_AFTER_FAILURE_SECONDS,
     REST_AFTER_REFUSAL_SECONDS,
@@ -34,10 +37,7 @@ from ghl_pipeline.webhooks.claims import (
     release,
     renew,
 )
-from ghl_pipeline.webhooks.event_work import EventWork
-from ghl_pipeline.webhooks.reading import UnreadableEvent, read_event
-from ghl_pipeline.webhooks.reports import EventsReport
-from ghl_pipeline.webhooks.verdicts import Item, Place, Verdicts
+from ghl_pipeline.webhooks.reading.read_event import UnreadableEvent, read_event
 
 # What fails the location, or the database under it, and so no event in particular.
 _OF_LOCATION = (

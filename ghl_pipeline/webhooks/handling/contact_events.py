@@ -16,9 +16,16 @@ from ghl_pipeline.ghl.ids import is_contact_id
 from ghl_pipeline.ghl.payloads import Contact
 from ghl_pipeline.hydration.sync import Unite, hydrate_from_contacts
 from ghl_pipeline.webhooks.events import EventKind, Provider
-from ghl_pipeline.webhooks.known_leads import ContactSeen, KnownLead, Matches, contact_news, mark_alive, mark_deleted
+from ghl_pipeline.webhooks.handling.known_leads import (
+    ContactSeen,
+    KnownLead,
+    Matches,
+    contact_news,
+    mark_alive,
+    mark_deleted,
+)
+from ghl_pipeline.webhooks.handling.verdicts import Item, Place, Verdicts
 from ghl_pipeline.webhooks.outcomes import EventOutcome
-from ghl_pipeline.webhooks.verdicts import Item, Place, Verdicts
 
 
 @dataclass(slots=True)

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, text
 from ghl_pipeline.database.rows import as_json_rows
 from ghl_pipeline.database.storable import LONGEST_KEY_BYTES, storable_moment, storable_text
 from ghl_pipeline.errors import InvalidInput
-from ghl_pipeline.webhooks.deliveries import Delivery, Stored
 from ghl_pipeline.webhooks.events import Event, EventKind
+from ghl_pipeline.webhooks.inbox.deliveries import Delivery, Stored
 
 Key: TypeAlias = tuple[str, str]  # provider, dedupe key
 

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, text
 from ghl_pipeline.database.rows import as_json_list
 from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.orchestration.many_locations import LocationsResult, work_on_locations
-from ghl_pipeline.webhooks.claims import HANDLING
-from ghl_pipeline.webhooks.handling import EventHandling
-from ghl_pipeline.webhooks.reports import EventsReport
+from ghl_pipeline.webhooks.handling.handle_events import EventHandling
+from ghl_pipeline.webhooks.handling.reports import EventsReport
+from ghl_pipeline.webhooks.inbox.claims import HANDLING
 
 # A person who writes writes again within seconds; a new run takes 3 s to start and up to 5 s to be asked for.
 LINGER_SECONDS = 5.0

@@ -19,8 +19,8 @@ from ghl_pipeline.database.rows import as_array
 from ghl_pipeline.database.storable import storable_text
 from ghl_pipeline.errors import DatabaseUnavailable, InvalidInput
 from ghl_pipeline.ghl.phones import storable_phone
-from ghl_pipeline.webhooks.deliveries import Delivery, NotStored, Stored
-from ghl_pipeline.webhooks.inbox_rows import Key, NewEvent, first_state, insert_events, key_of, known_events
+from ghl_pipeline.webhooks.inbox.deliveries import Delivery, NotStored, Stored
+from ghl_pipeline.webhooks.inbox.event_rows import Key, NewEvent, first_state, insert_events, key_of, known_events
 
 __all__ = ["Delivery", "NotStored", "Stored", "store_deliveries", "store_events"]
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ghl_pipeline.errors import ConfigurationError
 from ghl_pipeline.settings import Settings
-from ghl_pipeline.webhooks.json_values import fields, moment, read_object
+from ghl_pipeline.webhooks.reading.json_values import fields, moment, read_object
 
 ED25519_HEADER, RSA_HEADER = "x-ghl-signature", "x-wh-signature"
 # GHL sends it for a signature that it did not make.

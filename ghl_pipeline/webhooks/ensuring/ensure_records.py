@@ -20,7 +20,7 @@ from ghl_pipeline.hydration.sync import Unite
 from ghl_pipeline.hydration.write_back import Written, write_back
 from ghl_pipeline.locations.clients import LocationAccess
 from ghl_pipeline.orchestration.blocking import in_thread
-from ghl_pipeline.webhooks.creations import (
+from ghl_pipeline.webhooks.ensuring.creations import (
     Creation,
     CreationState,
     begin_creation,
@@ -28,7 +28,7 @@ from ghl_pipeline.webhooks.creations import (
     find_creation,
     note_phone_refused,
 )
-from ghl_pipeline.webhooks.own_fields import OwnLead, read_own_lead
+from ghl_pipeline.webhooks.ensuring.own_fields import OwnLead, read_own_lead
 
 
 class EnsureRecords:

@@ -8,7 +8,7 @@ from ghl_pipeline.ghl.channels import channel_of
 from ghl_pipeline.ghl.ids import is_contact_id
 from ghl_pipeline.ghl.payloads import Contact
 from ghl_pipeline.webhooks.events import Event, EventKind, Provider, UnreadableEvent
-from ghl_pipeline.webhooks.json_values import (
+from ghl_pipeline.webhooks.reading.json_values import (
     Fields,
     address,
     digest_of,
@@ -20,7 +20,7 @@ from ghl_pipeline.webhooks.json_values import (
     moment,
     text,
 )
-from ghl_pipeline.webhooks.plain_text import plain_text
+from ghl_pipeline.webhooks.reading.plain_text import plain_text
 
 _CONTACT_CHANGES = frozenset({"ContactCreate", "ContactUpdate", "ContactTagUpdate", "ContactDndUpdate"})
 _MESSAGES = frozenset({"InboundMessage", "OutboundMessage"})

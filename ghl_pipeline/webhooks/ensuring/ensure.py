@@ -34,14 +34,14 @@ from ghl_pipeline.hydration.write_back import Written
 from ghl_pipeline.locations.clients import LocationAccess
 from ghl_pipeline.locations.opening import call_options
 from ghl_pipeline.settings import Settings
-from ghl_pipeline.webhooks.creations import Creation, CreationState
-from ghl_pipeline.webhooks.ensure_records import EnsureRecords
-from ghl_pipeline.webhooks.finding import ContactFinder, has_address
-from ghl_pipeline.webhooks.lead_status import statuses_of
-from ghl_pipeline.webhooks.one_person import OnePerson
+from ghl_pipeline.webhooks.ensuring.creations import Creation, CreationState
+from ghl_pipeline.webhooks.ensuring.ensure_records import EnsureRecords
+from ghl_pipeline.webhooks.ensuring.finding import ContactFinder, has_address
+from ghl_pipeline.webhooks.ensuring.own_fields import OwnLead, fields_of_new, fields_to_change
+from ghl_pipeline.webhooks.ensuring.turns import Turns, TurnTaken
+from ghl_pipeline.webhooks.handling.lead_status import statuses_of
+from ghl_pipeline.webhooks.handling.one_person import OnePerson
 from ghl_pipeline.webhooks.outcomes import EventOutcome
-from ghl_pipeline.webhooks.own_fields import OwnLead, fields_of_new, fields_to_change
-from ghl_pipeline.webhooks.turns import Turns, TurnTaken
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from ghl_pipeline.database.moved_messages import move_messages
 from ghl_pipeline.database.rows import as_array, as_json_rows
 from ghl_pipeline.database.storable import storable_text
 from ghl_pipeline.hydration.merge import NOT_NEEDED
-from ghl_pipeline.webhooks.lead_status import status_of_both
+from ghl_pipeline.webhooks.handling.lead_status import status_of_both
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from ghl_pipeline.errors import DatabaseUnavailable
 from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.webhooks.events import Provider
-from ghl_pipeline.webhooks.senders import Sender, admits
+from ghl_pipeline.webhooks.receiving.senders import Sender, admits
 
 # A list this old is read anew beside the work; an older one before it is used: a revoked secret must not come back
 # after a quiet night.

@@ -19,8 +19,8 @@ from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.events import EventKind, Provider, UnreadableEvent
-from ghl_pipeline.webhooks.inbox import Delivery, Stored, store_deliveries
-from ghl_pipeline.webhooks.reading import read_event
+from ghl_pipeline.webhooks.inbox.store_events import Delivery, Stored, store_deliveries
+from ghl_pipeline.webhooks.reading.read_event import read_event
 
 # As EmailBison documents it; an older event is not in its log any more.
 EVENTS_ARE_KEPT = timedelta(days=10)

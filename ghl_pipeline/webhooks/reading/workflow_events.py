@@ -15,8 +15,8 @@ from ghl_pipeline.ghl.channels import channel_of
 from ghl_pipeline.ghl.ids import is_contact_id
 from ghl_pipeline.ghl.payloads import Contact
 from ghl_pipeline.webhooks.events import Event, EventKind, Provider, UnreadableEvent
-from ghl_pipeline.webhooks.ghl_events import contact_of, lead_of
-from ghl_pipeline.webhooks.json_values import (
+from ghl_pipeline.webhooks.reading.ghl_events import contact_of, lead_of
+from ghl_pipeline.webhooks.reading.json_values import (
     Fields,
     digest_of,
     event_name,

@@ -26,10 +26,10 @@ from ghl_pipeline.hydration.hydration import Hydration
 from ghl_pipeline.hydration.outcomes import FOUND, Outcome
 from ghl_pipeline.hydration.sync import LeadSync, Unite, check_answers, hydrate_leads
 from ghl_pipeline.orchestration.blocking import in_thread
-from ghl_pipeline.webhooks.contact_events import handle_contact_events
-from ghl_pipeline.webhooks.ensure import CreationUnsettled, Ensured
+from ghl_pipeline.webhooks.ensuring.ensure import CreationUnsettled, Ensured
 from ghl_pipeline.webhooks.events import EventKind
-from ghl_pipeline.webhooks.known_leads import (
+from ghl_pipeline.webhooks.handling.contact_events import handle_contact_events
+from ghl_pipeline.webhooks.handling.known_leads import (
     KnownLead,
     Matches,
     StatusChange,
@@ -37,10 +37,10 @@ from ghl_pipeline.webhooks.known_leads import (
     find_leads,
     leads_by_id,
 )
-from ghl_pipeline.webhooks.lead_status import opts_out
-from ghl_pipeline.webhooks.one_person import OnePerson
+from ghl_pipeline.webhooks.handling.lead_status import opts_out
+from ghl_pipeline.webhooks.handling.one_person import OnePerson
+from ghl_pipeline.webhooks.handling.verdicts import Item, Place, Verdicts
 from ghl_pipeline.webhooks.outcomes import EventOutcome
-from ghl_pipeline.webhooks.verdicts import Item, Place, Verdicts
 
 # Errors of GHL that say nothing of the lead and everything of its location.
 OF_LOCATION = (TokenRejected, LocationAccessDenied, ScopeMissing, DailyQuotaReached)

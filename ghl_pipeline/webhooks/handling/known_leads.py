@@ -13,7 +13,7 @@ from ghl_pipeline.database.leads import NewLead
 from ghl_pipeline.database.rows import as_array, as_json_rows
 from ghl_pipeline.database.storable import storable_text
 from ghl_pipeline.webhooks.events import EventKind
-from ghl_pipeline.webhooks.lead_status import status_after
+from ghl_pipeline.webhooks.handling.lead_status import status_after
 
 
 @dataclass(frozen=True, slots=True)

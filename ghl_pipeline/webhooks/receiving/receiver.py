@@ -22,15 +22,15 @@ from starlette.routing import Route
 
 from ghl_pipeline.errors import DatabaseUnavailable
 from ghl_pipeline.orchestration.blocking import in_thread
-from ghl_pipeline.webhooks.bodies import Bodies
 from ghl_pipeline.webhooks.events import Event, Provider
-from ghl_pipeline.webhooks.inbox import Delivery, NotStored
-from ghl_pipeline.webhooks.known_senders import KnownSenders
-from ghl_pipeline.webhooks.reading import UnreadableEvent, read_event
-from ghl_pipeline.webhooks.senders import Sender
-from ghl_pipeline.webhooks.signatures import ED25519_HEADER, RSA_HEADER, Signatures, is_fresh
-from ghl_pipeline.webhooks.storing import GroupCommit
-from ghl_pipeline.webhooks.tally import Tally
+from ghl_pipeline.webhooks.inbox.store_events import Delivery, NotStored
+from ghl_pipeline.webhooks.reading.read_event import UnreadableEvent, read_event
+from ghl_pipeline.webhooks.receiving.bodies import Bodies
+from ghl_pipeline.webhooks.receiving.group_commit import GroupCommit
+from ghl_pipeline.webhooks.receiving.known_senders import KnownSenders
+from ghl_pipeline.webhooks.receiving.senders import Sender
+from ghl_pipeline.webhooks.receiving.signatures import ED25519_HEADER, RSA_HEADER, Signatures, is_fresh
+from ghl_pipeline.webhooks.receiving.tally import Tally
 
 log = logging.getLogger(__name__)
 

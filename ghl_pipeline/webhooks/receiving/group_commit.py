@@ -1,7 +1,7 @@
 """Many requests, one commit: deliveries that arrive while a transaction is under way go into the next one together.
 
 A commit waits for the disk, so one for each event would bound the receiver by the disk's rate. Here is only who waits
-for which transaction; what a transaction stores is in `inbox.py`.
+for which transaction; what a transaction stores is in `inbox/store_events.py`.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ghl_pipeline.errors import DatabaseUnavailable
 from ghl_pipeline.orchestration.blocking import in_thread
-from ghl_pipeline.webhooks.inbox import Delivery, NotStored, Stored
+from ghl_pipeline.webhooks.inbox.store_events import Delivery, NotStored, Stored
 
 log = logging.getLogger(__name__)
 

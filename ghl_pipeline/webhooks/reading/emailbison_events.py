@@ -7,7 +7,7 @@ from datetime import datetime
 from ghl_pipeline.database.leads import NewLead
 from ghl_pipeline.database.messages import NewMessage
 from ghl_pipeline.webhooks.events import Event, EventKind, Provider, UnreadableEvent
-from ghl_pipeline.webhooks.json_values import (
+from ghl_pipeline.webhooks.reading.json_values import (
     Fields,
     address,
     digest_of,
@@ -21,7 +21,7 @@ from ghl_pipeline.webhooks.json_values import (
     number,
     text,
 )
-from ghl_pipeline.webhooks.plain_text import plain_text
+from ghl_pipeline.webhooks.reading.plain_text import plain_text
 
 _KINDS = {
     "LEAD_REPLIED": EventKind.LEAD_REPLIED,

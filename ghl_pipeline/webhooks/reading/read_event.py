@@ -4,11 +4,15 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from ghl_pipeline.webhooks.emailbison_events import read_emailbison_event
 from ghl_pipeline.webhooks.events import Event, Provider, UnreadableEvent
-from ghl_pipeline.webhooks.ghl_events import read_ghl_event
-from ghl_pipeline.webhooks.json_values import read_object
-from ghl_pipeline.webhooks.workflow_events import escape_line_breaks, read_workflow_event, salvage_workflow_event
+from ghl_pipeline.webhooks.reading.emailbison_events import read_emailbison_event
+from ghl_pipeline.webhooks.reading.ghl_events import read_ghl_event
+from ghl_pipeline.webhooks.reading.json_values import read_object
+from ghl_pipeline.webhooks.reading.workflow_events import (
+    escape_line_breaks,
+    read_workflow_event,
+    salvage_workflow_event,
+)
 
 __all__ = ["UnreadableEvent", "read_event"]
 

@@ -29,14 +29,14 @@ from ghl_pipeline.errors import InvalidInput, PipelineError
 from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.privacy import redaction
 from ghl_pipeline.settings import Settings
-from ghl_pipeline.webhooks.bodies import Bodies
-from ghl_pipeline.webhooks.inbox import store_deliveries
-from ghl_pipeline.webhooks.known_senders import KnownSenders
-from ghl_pipeline.webhooks.receiver import Receiver
-from ghl_pipeline.webhooks.senders import Sender, read_senders
-from ghl_pipeline.webhooks.signatures import Signatures
-from ghl_pipeline.webhooks.storing import GroupCommit
-from ghl_pipeline.webhooks.tally import Tally
+from ghl_pipeline.webhooks.inbox.store_events import store_deliveries
+from ghl_pipeline.webhooks.receiving.bodies import Bodies
+from ghl_pipeline.webhooks.receiving.group_commit import GroupCommit
+from ghl_pipeline.webhooks.receiving.known_senders import KnownSenders
+from ghl_pipeline.webhooks.receiving.receiver import Receiver
+from ghl_pipeline.webhooks.receiving.senders import Sender, read_senders
+from ghl_pipeline.webhooks.receiving.signatures import Signatures
+from ghl_pipeline.webhooks.receiving.tally import Tally
 
 log = logging.getLogger(__name__)
 

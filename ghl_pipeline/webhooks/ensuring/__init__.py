@@ -1,0 +1,1 @@
+"""An interested lead is linked to its contact, and gets one when GHL has none."""

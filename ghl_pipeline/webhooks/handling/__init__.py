@@ -1,0 +1,1 @@
+"""What events do, many of a location at once."""

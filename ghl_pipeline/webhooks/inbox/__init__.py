@@ -1,0 +1,1 @@
+"""Events in the database: stored once, claimed, tried again, buried, replayed, purged."""

@@ -1,0 +1,1 @@
+"""From a body, as a provider sends it, to an event. Pure."""

@@ -1,0 +1,1 @@
+"""Events that webhooks lost, from the log that EmailBison keeps."""
