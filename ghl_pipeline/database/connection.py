@@ -1,7 +1,7 @@
 """How the project reaches PostgreSQL: which URLs, which engine options, and what is said when it cannot.
 
 Belongs here: URLs from the settings, creating and dropping the two databases, the engine, and errors about
-connections. Not here: what is in the databases (`tables.py`, `migrate.py`) and how the embedded server is run
+connections. Not here: what is in the databases (`tables/`, `migrate.py`) and how the embedded server is run
 (`embedded.py`).
 """
 

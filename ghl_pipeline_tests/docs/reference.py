@@ -126,7 +126,7 @@ def tables_page() -> str:
         ]
     return _page(
         "Tables",
-        "ghl_pipeline/database/tables.py",
+        "ghl_pipeline/database/tables/",
         "What `ghl-pipeline db upgrade` creates in the dashboard database. Times are kept by the database, in UTC; a "
         "trigger moves `updated_at` of `clients` and `leads` when a row really changes, whoever writes it. The "
         "migrations' own version table is `ghl_pipeline_alembic_version`. Dagster's tables are in another database.",

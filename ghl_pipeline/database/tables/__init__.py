@@ -1,0 +1,54 @@
+"""The pipeline's tables as SQLAlchemy Core objects.
+
+The migrations in `migrations/` make them; a test proves that both agree. Whatever only SQL can say (triggers, partial
+indexes) is in the migrations and named here. Times are `timestamptz`, set by the database.
+"""
+
+from ghl_pipeline.database.tables.base import metadata
+from ghl_pipeline.database.tables.clients import clients, leads
+from ghl_pipeline.database.tables.crm import crm_clients, crm_lookups, vendors
+from ghl_pipeline.database.tables.events import (
+    contact_creations,
+    emailbison_workspaces,
+    message_imports,
+    messages,
+    webhook_events,
+    webhook_secrets,
+)
+from ghl_pipeline.database.tables.hydration import (
+    lead_lookups,
+    pulled_contacts,
+    resolved_contacts,
+    work_items,
+    work_lists,
+)
+from ghl_pipeline.database.tables.locations import (
+    location_attempts,
+    location_learning,
+    location_leases,
+    location_throttle,
+)
+
+__all__ = [
+    "clients",
+    "contact_creations",
+    "crm_clients",
+    "crm_lookups",
+    "emailbison_workspaces",
+    "lead_lookups",
+    "leads",
+    "location_attempts",
+    "location_learning",
+    "location_leases",
+    "location_throttle",
+    "message_imports",
+    "messages",
+    "metadata",
+    "pulled_contacts",
+    "resolved_contacts",
+    "vendors",
+    "webhook_events",
+    "webhook_secrets",
+    "work_items",
+    "work_lists",
+]
