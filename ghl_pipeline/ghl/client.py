@@ -3,8 +3,9 @@
 There is deliberately no method that creates or changes a contact here.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Unpack
 
 import httpx
@@ -14,6 +15,15 @@ from ghl_pipeline.ghl.answer_headers import AnswerHeaders
 from ghl_pipeline.ghl.calls import CallOptions, LocationCalls, Request, Usage, open_calls
 from ghl_pipeline.ghl.errors import CONTACT_ROUTE, ContactNotFound, UnreadableAnswer
 from ghl_pipeline.ghl.ids import is_contact_id
+from ghl_pipeline.ghl.location_payloads import (
+    CUSTOM_FIELDS_ROUTE,
+    MOST_OPPORTUNITIES,
+    OPPORTUNITIES_ROUTE,
+    CustomField,
+    OpportunityPage,
+    decode_custom_fields,
+    decode_opportunities,
+)
 from ghl_pipeline.ghl.message_payloads import (
     CONVERSATIONS_VERSION,
     EXPORT_ROUTE,
@@ -27,6 +37,7 @@ from ghl_pipeline.ghl.payloads import (
     SearchPage,
     User,
     decode_contact,
+    decode_detailed_contact,
     decode_location,
     decode_search,
     decode_users,
@@ -68,7 +79,8 @@ class LocationClient:
             GhlError: any branch; RequestRejected when GHL does not take the filters.
         """
         body = msgspec.json.encode(search.body(self.location_id))
-        return await self._calls.call(Request("POST", "/contacts/search", "/contacts/search", body=body), decode_search)
+        decode = partial(decode_search, detailed=search.detailed)
+        return await self._calls.call(Request("POST", "/contacts/search", "/contacts/search", body=body), decode)
 
     async def search_all_pages(self, search: ContactSearch) -> AsyncIterator[SearchPage]:
         """Every page of a search, by cursor. Ends at an empty page, at the total, or at a cursor that comes again."""
@@ -85,8 +97,12 @@ class LocationClient:
             seen.add(mark)
             search = search.following(cursor)
 
-    async def contact(self, contact_id: str) -> Contact:
+    async def contact(self, contact_id: str, *, detailed: bool = False) -> Contact:
         """The contact with this id, as GHL has it now (a search lags behind writes by up to a minute).
+
+        Args:
+            contact_id: whose.
+            detailed: whether its details are read too.
 
         Raises:
             ContactNotFound: the id is unknown or deleted, or no id at all; that one is not sent.
@@ -95,12 +111,12 @@ class LocationClient:
         request = Request("GET", CONTACT_ROUTE, f"/contacts/{contact_id}")
         if not is_contact_id(contact_id):
             raise ContactNotFound(self._calls.facts(request))
-        contact = await self._calls.call(request, decode_contact)
+        contact = await self._calls.call(request, decode_detailed_contact if detailed else decode_contact)
         if contact is None:
             raise UnreadableAnswer(self._calls.facts(request))
         return contact
 
-    async def duplicate_of(self, email: str) -> Contact | None:
+    async def duplicate_of(self, email: str, *, detailed: bool = False) -> Contact | None:
         """The contact that GHL would call a duplicate of this address; takes addresses that `eq` refuses as too long.
 
         Raises:
@@ -108,7 +124,8 @@ class LocationClient:
         """
         params = {"locationId": self.location_id, "email": email}
         route = "/contacts/search/duplicate"
-        return await self._calls.call(Request("GET", route, route, params=params), decode_contact)
+        decode = decode_detailed_contact if detailed else decode_contact
+        return await self._calls.call(Request("GET", route, route, params=params), decode)
 
     async def exported_messages(self, export: MessageExport) -> MessagePage:
         """One page of the location's messages. A cursor that rested for some two minutes is refused.
@@ -124,6 +141,23 @@ class LocationClient:
         """The location's own record. Raises GhlError."""
         path = f"/locations/{self.location_id}"
         return await self._calls.call(Request("GET", "/locations/{locationId}", path), decode_location)
+
+    async def custom_fields(self) -> tuple[CustomField, ...]:
+        """The fields that the location defined for its contacts. Raises GhlError; ScopeMissing without its scope."""
+        path = f"/locations/{self.location_id}/customFields"
+        request = Request("GET", CUSTOM_FIELDS_ROUTE, path, params={"model": "contact"})
+        return await self._calls.call(request, decode_custom_fields)
+
+    async def opportunities(self, after: Mapping[str, str] | None = None) -> OpportunityPage:
+        """One page of the location's opportunities, newest first; `after` is the cursor of the page before.
+
+        Raises:
+            GhlError: any branch; ScopeMissing without its scope.
+        """
+        # This one route spells its parameter with an underscore.
+        params = {"location_id": self.location_id, "limit": str(MOST_OPPORTUNITIES), **(after or {})}
+        request = Request("GET", OPPORTUNITIES_ROUTE, OPPORTUNITIES_ROUTE, params=params)
+        return await self._calls.call(request, decode_opportunities)
 
     async def users(self) -> tuple[User, ...]:
         """The location's staff. Raises GhlError."""

@@ -9,10 +9,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 
+from ghl_pipeline.ghl.contact_details import ContactDetails, read_details
 from ghl_pipeline.ghl.ids import is_contact_id
 from ghl_pipeline.ghl.json_text import read_json
 
@@ -28,7 +29,7 @@ class Contact(msgspec.Struct, frozen=True, gc=False):
     a quarter of the time.
 
     `names_are_whole` is False when the answer had only the lower-cased names, as older search answers do; the real
-    spelling then needs a GET.
+    spelling then needs a GET. `details` are read where they were asked for.
     """
 
     id: str
@@ -40,6 +41,8 @@ class Contact(msgspec.Struct, frozen=True, gc=False):
     company_name: str | None = None
     date_updated: datetime | None = None
     names_are_whole: bool = True
+    date_added: datetime | None = None
+    details: ContactDetails | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +97,30 @@ class _WireContact(_WireCursor, rename="camel", kw_only=True, gc=False):
     company_name: Scalar = None
     business_name: Scalar = None
     date_updated: Scalar = None
+    date_added: Scalar = None
+
+
+class _WireDetailed(_WireContact, rename="camel", kw_only=True, gc=False):
+    type: object = None
+    source: object = None
+    tags: object = None
+    custom_fields: object = None
+    address: object = None
+    address1: object = None
+    city: object = None
+    state: object = None
+    postal_code: object = None
+    country: object = None
+    opportunities: object = None
 
 
 class _WireSearch(msgspec.Struct):
     contacts: list[_WireContact]
+    total: Scalar = None
+
+
+class _WireDetailedSearch(msgspec.Struct):
+    contacts: list[_WireDetailed]
     total: Scalar = None
 
 
@@ -108,6 +131,10 @@ class _WireSearchItems(msgspec.Struct):
 
 class _WireContactAnswer(msgspec.Struct):
     contact: _WireContact | None = None
+
+
+class _WireDetailedAnswer(msgspec.Struct):
+    contact: _WireDetailed | None = None
 
 
 class _WireSettings(msgspec.Struct, rename="camel"):
@@ -145,11 +172,17 @@ class _WireError(msgspec.Struct, rename="camel"):
     meta: object = None
 
 
+_WirePage = TypeVar("_WirePage", _WireSearch, _WireDetailedSearch)
+_AnyWireContact = TypeVar("_AnyWireContact", bound=_WireContact)
+
 _search_decoder = msgspec.json.Decoder(_WireSearch)
+_detailed_search_decoder = msgspec.json.Decoder(_WireDetailedSearch)
 _items_decoder = msgspec.json.Decoder(_WireSearchItems)
 _contact_decoder = msgspec.json.Decoder(_WireContact)
+_detailed_decoder = msgspec.json.Decoder(_WireDetailed)
 _cursor_decoder = msgspec.json.Decoder(_WireCursor)
 _answer_decoder = msgspec.json.Decoder(_WireContactAnswer)
+_detailed_answer_decoder = msgspec.json.Decoder(_WireDetailedAnswer)
 _location_decoder = msgspec.json.Decoder(_WireLocationAnswer)
 _users_decoder = msgspec.json.Decoder(_WireUsers)
 _error_decoder = msgspec.json.Decoder(_WireError)
@@ -169,24 +202,29 @@ def clean_text(value: Scalar) -> str | None:
     return str(value)
 
 
-def decode_search(body: bytes) -> SearchPage:
-    """Reads an answer of `POST /contacts/search`. Raises msgspec.DecodeError when the body is not such an answer."""
-    wire = _page(body)
+def decode_search(body: bytes, *, detailed: bool = False) -> SearchPage:
+    """Reads an answer of `POST /contacts/search`. Raises msgspec.DecodeError when the body is not such an answer.
+
+    Args:
+        body: the answer.
+        detailed: whether the contacts' details are read too.
+    """
+    wire = _page(body, _detailed_search_decoder) if detailed else _page(body, _search_decoder)
     if wire is None:
-        return _decode_items(body)
+        return _decode_items(body, _detailed_decoder) if detailed else _decode_items(body, _contact_decoder)
     cursor = _cursor(wire.contacts[-1]) if wire.contacts else None
     return SearchPage(tuple(map(_contact, wire.contacts)), whole_number(wire.total), cursor)
 
 
-def _page(body: bytes) -> _WireSearch | None:
+def _page(body: bytes, decoder: msgspec.json.Decoder[_WirePage]) -> _WirePage | None:
     """The page in one go, as nearly every page can be read; None when anything is amiss with any item."""
     try:
-        return _search_decoder.decode(body)
+        return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def _decode_items(body: bytes) -> SearchPage:
+def _decode_items(body: bytes, decoder: msgspec.json.Decoder[_AnyWireContact]) -> SearchPage:
     """Reads a page item by item, so that a broken one loses only itself."""
     wire = read_json(_items_decoder, body)
     contacts: list[Contact] = []
@@ -194,7 +232,7 @@ def _decode_items(body: bytes) -> SearchPage:
     unreadable = 0
     for raw in wire.contacts:
         try:
-            item = read_json(_contact_decoder, raw)
+            item = read_json(decoder, raw)
         except msgspec.DecodeError:
             unreadable += 1
             cursor = _cursor_of(raw)
@@ -207,6 +245,12 @@ def _decode_items(body: bytes) -> SearchPage:
 def decode_contact(body: bytes) -> Contact | None:
     """Reads `{"contact": {...} | null}`. Raises msgspec.DecodeError when the body is something else."""
     wire = read_json(_answer_decoder, body).contact
+    return None if wire is None else _contact(wire)
+
+
+def decode_detailed_contact(body: bytes) -> Contact | None:
+    """As `decode_contact`, with the details."""
+    wire = read_json(_detailed_answer_decoder, body).contact
     return None if wire is None else _contact(wire)
 
 
@@ -286,6 +330,8 @@ def _contact(wire: _WireContact) -> Contact:
         names_are_whole=bool(
             first or last or not (clean_text(wire.first_name_lower_case) or clean_text(wire.last_name_lower_case))
         ),
+        date_added=moment_of(wire.date_added),
+        details=read_details(wire) if isinstance(wire, _WireDetailed) else None,
     )
 
 

@@ -53,13 +53,15 @@ class ContactSearch:
     """One request of the contacts search; `after` is the cursor of the page before.
 
     `oldest_first` orders by that date: a pull that is paged by cursor then meets contacts added, or changed, meanwhile
-    at its end, and none moves past it unseen.
+    at its end, and none moves past it unseen. `detailed` is not part of the request: whether the contacts' details are
+    read from the answer.
     """
 
     filters: tuple[Filter, ...] = ()
     page_limit: int = MAX_PAGE
     after: tuple[object, ...] | None = None
     oldest_first: SortField | None = None
+    detailed: bool = False
 
     def following(self, cursor: tuple[object, ...]) -> "ContactSearch":
         """The same search, one page on. Filters and order stay: they are part of what the cursor means."""

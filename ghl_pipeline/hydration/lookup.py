@@ -57,6 +57,7 @@ class ContactLookup:
         knowledge: of the location, with that same group size; None where groups and letter case are not in question.
         confirm_misses: an address that the search does not find is asked once more by the duplicate lookup, which does
             not lag behind writes: for a person who waits, at a call for each.
+        detailed: whether the contacts come with their details.
     """
 
     def __init__(
@@ -66,11 +67,13 @@ class ContactLookup:
         knowledge: LocationKnowledge | None = None,
         *,
         confirm_misses: bool = False,
+        detailed: bool = False,
     ) -> None:
         self.group_size = group_size
         self._client = client
         self._knowledge = knowledge
         self._confirm_misses = confirm_misses
+        self._detailed = detailed
         self._learned_before = replace(group_size)
         self._failures_in_a_row = 0
         self._values_are_to_blame = False
@@ -154,7 +157,7 @@ class ContactLookup:
 
         async def one(contact_id: str) -> Contact | None:
             try:
-                contact = await self._client.contact(contact_id)
+                contact = await self._client.contact(contact_id, detailed=self._detailed)
             except ContactNotFound:
                 return None
             if contact.id != contact_id:
@@ -166,10 +169,11 @@ class ContactLookup:
 
     async def find_long(self, addresses: Sequence[str]) -> tuple[dict[str, Contact | None], dict[str, GhlError]]:
         """Contacts of addresses by the duplicate lookup, which takes any length. Returns and raises like `get`."""
-        return await self._one_by_one(self._client.duplicate_of, addresses, "email")
+        return await self._one_by_one(partial(self._client.duplicate_of, detailed=self._detailed), addresses, "email")
 
     async def _find_group(self, by: LookupField, group: Sequence[str]) -> list[Contact]:
-        search = ContactSearch((any_of(by, group),), page_limit=min(MAX_PAGE, max(20, CONTACTS_PER_VALUE * len(group))))
+        room = min(MAX_PAGE, max(20, CONTACTS_PER_VALUE * len(group)))
+        search = ContactSearch((any_of(by, group),), page_limit=room, detailed=self._detailed)
         return [contact async for page in self._client.search_all_pages(search) for contact in page.contacts]
 
     async def _after_failure(self, by: LookupField, group: list[str], error: GhlError, found: Found) -> list[str]:
