@@ -2,21 +2,31 @@
 
 import random
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, insert, text
+from sqlalchemy import URL, Engine, create_engine, insert, text
 
-from ghl_pipeline.database.leads import NewLead
+from ghl_pipeline.database.leads import NewLead, lock_clients
 from ghl_pipeline.database.messages import NewMessage
 from ghl_pipeline.database.tables import clients
 from ghl_pipeline.errors import DatabaseUnavailable
 from ghl_pipeline.webhooks.events import Event, EventKind, Provider
-from ghl_pipeline.webhooks.inbox.store_events import Delivery, NotStored, Stored, store_deliveries, store_events
+from ghl_pipeline.webhooks.inbox.store_events import (
+    Delivery,
+    NotStored,
+    Stored,
+    Suspects,
+    store_deliveries,
+    store_events,
+)
+from ghl_pipeline.webhooks.receiving.connections import receiver_engine
 
 CONTACT = "ve9EPM428h8vShlRW1KT"
 LOCATION = "Acme0000000000000000"
@@ -302,6 +312,64 @@ def test_a_database_that_takes_nothing_is_unavailable_and_stores_nothing(inbox: 
     with pytest.raises(DatabaseUnavailable):
         inbox.store(inbox.sms(1), inbox.sms(2))
     assert inbox.table("webhook_events") == inbox.table("leads") == []
+
+
+@contextmanager
+def kept(engine: Engine, client_id: int) -> Iterator[None]:
+    """Another transaction stores leads of the client until the end of the block."""
+    with engine.connect() as connection, connection.begin():
+        lock_clients(connection, [client_id])
+        yield
+
+
+def test_a_client_whose_rows_somebody_keeps_costs_only_its_own_events(
+    inbox: Inbox, database_url: URL, caplog: pytest.LogCaptureFixture
+) -> None:
+    others, suspects = [make_client(inbox.engine, f"Other{number}") for number in range(3)], Suspects()
+
+    def batch(number: int) -> list[Delivery]:
+        of_others = [
+            replace(inbox.sms(10 * number + place), client_id=id_) for place, id_ in enumerate(others, start=2)
+        ]
+        return [inbox.sms(10 * number), *of_others, inbox.sms(10 * number + 1)]
+
+    engine = receiver_engine(database_url)
+    taken: list[float] = []
+    with kept(inbox.engine, inbox.client_id):
+        for number in (1, 2):
+            began = time.monotonic()
+            first, *of_others, last = store_deliveries(engine, batch(number), suspects)
+            taken.append(time.monotonic() - began)
+            assert first == last == NotStored("LockNotAvailable", is_blocked=True)
+            assert all(isinstance(each, Stored) and each.is_new for each in of_others)
+    assert inbox.counts() == (6, 3, 6)
+    assert caplog.text.count("storing each client's") == 1, "the second time it was known beforehand"
+    assert 1 < taken[0] < 3
+    assert taken[1] < 1
+    again = store_deliveries(engine, batch(2), suspects)
+    assert [isinstance(each, Stored) and each.is_new for each in again] == [True, False, False, False, True]
+    assert inbox.client_id not in suspects
+    engine.dispose()
+
+
+def test_a_statement_that_takes_too_long_for_one_client_costs_only_its_own_events(
+    inbox: Inbox, database_url: URL
+) -> None:
+    other = make_client(inbox.engine, "Other")
+    with inbox.engine.begin() as connection:
+        connection.execute(
+            text(f"""
+                CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN IF NEW.client_id = {inbox.client_id} THEN PERFORM pg_sleep(30); END IF; RETURN NEW; END $$;
+                CREATE TRIGGER dawdle BEFORE INSERT ON leads FOR EACH ROW EXECUTE FUNCTION dawdle()
+            """)
+        )
+    engine = receiver_engine(database_url)
+    slow, good = store_deliveries(engine, [inbox.sms(1), replace(inbox.sms(2), client_id=other)])
+    assert slow == NotStored("QueryCanceled", is_blocked=True)
+    assert isinstance(good, Stored)
+    assert [row["client_id"] for row in inbox.table("webhook_events")] == [other]
+    engine.dispose()
 
 
 def test_a_session_that_is_ended_amid_a_transaction_leaves_nothing(inbox: Inbox) -> None:

@@ -6,11 +6,14 @@ import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 from sqlalchemy import URL, Engine, text
 
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.events import Provider
+from ghl_pipeline.webhooks.receiving import receiver as routes
+from ghl_pipeline.webhooks.receiving.group_commit import GroupCommit
 from ghl_pipeline.webhooks.receiving.senders import create_secret
 from ghl_pipeline_tests.fixtures.receiver import (
     Answer,
@@ -147,6 +150,11 @@ def nested(location_id: str, depth: int) -> bytes:
     return f'{{"type": "X", "locationId": "{location_id}", "data": {"[" * depth}{"]" * depth}}}'.encode()
 
 
+def dated(client: ReceiverClient, depth: int) -> bytes:
+    """A message whose time is lists in lists."""
+    return sms_of(client, timestamp="AT").replace(b'"AT"', b"[" * depth + b"]" * depth)
+
+
 def quoted(location_id: str, text: str) -> bytes:
     """An inbound message whose text is put in as it is."""
     raw = json.dumps(inbound_sms(location_id, body="TEXT"))
@@ -201,6 +209,9 @@ SIGNED: dict[str, tuple[Send, int, str]] = {
     "raw lone surrogate": (lambda r, c: r.app(quoted(c.location_id, "\ud83d")), 400, "unreadable"),
     "UTF-16": (lambda r, c: r.app(sms_of(c).decode().encode("utf-16")), 400, "unreadable"),
     "nested 100,000 deep": (lambda r, c: r.app(nested(c.location_id, 100_000)), 400, "unreadable"),
+    "time nested 100 deep": (lambda r, c: r.app(dated(c, 100)), 401, "stale_timestamp"),
+    "time nested 800 deep": (lambda r, c: r.app(dated(c, 800)), 400, "unreadable"),
+    "time nested 100,000 deep": (lambda r, c: r.app(dated(c, 100_000)), 400, "unreadable"),
     "10 MB": (lambda r, c: r.app(large(c, 10 * MIB)), 413, "too_large"),
     "10 MB of unknown length": (
         lambda r, c: r.post("/webhooks/ghl", in_chunks(large(c, 10 * MIB)), x_ghl_signature="AAAA"), 413, "too_large",
@@ -372,6 +383,40 @@ def test_it_tells_counts_and_no_more(
             f"receiver refused: ghl_workflow wrong_secret x 1, ghl_workflow wrong_secret {client.location_id} x 1"
         ),
     }
+
+
+@pytest.mark.parametrize("broken", ["reading", "storing"])
+def test_a_bug_is_answered_counted_and_placed_in_the_log_without_what_it_says(
+    broken: str,
+    database_url: URL,
+    engine: Engine,
+    sender_keys: SenderKeys,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def bug(*_: object, **__: object) -> None:
+        raise KeyError("Zyxwinda Brindlemoth", PERSON)
+
+    place = {"reading": (routes, "read_event"), "storing": (GroupCommit, "add")}[broken]
+    with caplog.at_level(logging.INFO), running_receiver(Settings(), database_url, engine, sender_keys) as receiver:
+        client = receiver.add_client()
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, bug)
+            answer = httpx.post(
+                f"{receiver.url}/webhooks/ghl/workflow/{client.location_id}/{client.workflow_secret}",
+                json=workflow_reply(),
+            )
+        assert (answer.status_code, answer.json()) == (500, {"error": "failed"})
+        assert answer.headers["retry-after"] == "10"
+        assert receiver.workflow(client, workflow_reply()) == (200, "stored"), "it goes on"
+    said = [each for each in caplog.records if not each.name.startswith(SENDERS_LOGGERS)]
+    (told,) = [each.getMessage() for each in said if each.levelno >= logging.ERROR]
+    assert told.startswith("a bug in the route ghl_workflow: KeyError at ")
+    assert "receiver.py" in told
+    assert told.endswith(" bug")
+    assert "ghl_workflow 200 x 1, ghl_workflow 500 x 1" in caplog.text
+    everything = "".join(logging.Formatter().format(each) for each in said).lower()
+    assert [value for value in (*PERSON, client.workflow_secret.lower()) if value in everything] == []
 
 
 def test_a_quarter_hour_of_tolerance_takes_a_quarter_hour(

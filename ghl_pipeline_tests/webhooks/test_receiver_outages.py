@@ -5,10 +5,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +25,9 @@ from ghl_pipeline.database.connection import create_engine
 from ghl_pipeline.database.embedded import EmbeddedPostgres
 from ghl_pipeline.database.migrate import upgrade
 from ghl_pipeline.settings import Settings
+from ghl_pipeline.webhooks.receiving.group_commit import PATIENCE_SECONDS
+from ghl_pipeline.webhooks.receiving.known_senders import READ_WITHIN_SECONDS
+from ghl_pipeline.webhooks.receiving.serving import HEALTHY_WITHIN_SECONDS
 from ghl_pipeline_tests.fixtures.receiver import (
     PROGRAM,
     Answer,
@@ -124,6 +130,133 @@ def test_a_receiver_that_never_saw_its_database_sends_everybody_away_to_come_bac
             assert receiver.app(inbound_sms(client.location_id), x_ghl_signature="AAAA") == (401, "wrong_signature")
         server.attach()
         eventually(lambda: receiver.workflow(client, workflow_reply()).status, 200, seconds=10)
+
+
+@contextmanager
+def hanging(engine: Engine) -> Iterator[None]:
+    """The server's processes are there, and the kernel takes what they are sent; but nothing answers."""
+    with engine.connect() as connection:
+        folder = Path(connection.execute(text("SHOW data_directory")).scalar_one())
+        sessions = connection.execute(text("SELECT pid FROM pg_stat_activity")).scalars().all()
+    processes = [int((folder / "postmaster.pid").read_text().splitlines()[0]), *sessions]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+def test_a_database_that_hangs_is_told_to_everybody_in_time_and_then_all_is_well_again(
+    own_database: tuple[URL, Engine], sender_keys: SenderKeys
+) -> None:
+    url, engine = own_database
+    with running_receiver(Settings(), url, engine, sender_keys) as receiver:
+        client = receiver.add_client()
+        guess = client._replace(workflow_secret="guess")
+        lost = inbound_sms(client.location_id)
+        assert receiver.workflow(client, workflow_reply()) == (200, "stored")
+        time.sleep(1.1)  # so that a stranger is looked for again
+        expected: list[tuple[Callable[[], Answer], tuple[int, str], float]] = [
+            (lambda: receiver.app(lost), (503, "unavailable"), PATIENCE_SECONDS + 1),
+            (lambda: receiver.workflow(client, workflow_reply()), (503, "unavailable"), PATIENCE_SECONDS + 1),
+            (lambda: receiver.workflow(guess, b"{}"), (401, "wrong_secret"), READ_WITHIN_SECONDS + 1),
+            (lambda: Answer(receiver.get("/healthz").status_code, ""), (503, ""), HEALTHY_WITHIN_SECONDS + 1),
+        ]
+
+        def timed(send: Callable[[], Answer]) -> tuple[Answer, float]:
+            began = time.monotonic()
+            return send(), time.monotonic() - began
+
+        with hanging(engine), ThreadPoolExecutor(20) as pool:
+            for _ in range(2):
+                sent = [(pool.submit(timed, send), answer, limit) for send, answer, limit in expected * 4]
+                for done, answer, limit in sent:
+                    assert done.result(30)[0] == answer
+                    assert done.result()[1] < limit
+        eventually(lambda: receiver.app(lost).status, 200, seconds=15)
+        eventually(lambda: receiver.get("/healthz").status_code, 200, seconds=5)
+        assert receiver.workflow(client, workflow_reply()) == (200, "stored")
+        assert_every_event_is_whole(engine)
+
+
+def test_told_to_stop_while_its_database_hangs_it_ends_within_10_seconds(
+    own_database: tuple[URL, Engine], settings: Settings, sender_keys: SenderKeys
+) -> None:
+    url, engine = own_database
+    client = add_receiver_client(engine)
+    on_it = settings.model_copy(update={"database_url": SecretStr(url.render_as_string(hide_password=False))})
+    with receiver_process(on_it) as (process, at), ThreadPoolExecutor(10) as pool, hanging(engine):
+
+        def send() -> int:
+            content = json.dumps(inbound_sms(client.location_id)).encode()
+            headers = {"x-ghl-signature": sender_keys.newer(content)}
+            try:
+                return httpx.post(f"{at}/webhooks/ghl", content=content, headers=headers, timeout=30).status_code
+            except httpx.HTTPError:
+                return 0
+
+        def health() -> int:
+            return httpx.get(f"{at}/healthz", timeout=30).status_code
+
+        eventually(health, 503, seconds=30)
+        sent = [pool.submit(send) for _ in range(5)]
+        time.sleep(0.5)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+        assert time.monotonic() - began < 10
+        assert {each.result(30) for each in sent} == {503}, "who waits is told to come back"
+        assert "Traceback" not in said
+
+
+def test_a_thread_that_never_ends_does_not_keep_the_process(settings: Settings, engine: Engine) -> None:
+    """What hangs for good is left behind, with a line that says so."""
+    program = (
+        "import sys, threading, time\n"
+        "from ghl_pipeline.settings import load_settings\n"
+        "from ghl_pipeline.webhooks.receiving import serving\n"
+        "listener = serving.listen('127.0.0.1', 0)\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "print(listener.getsockname()[1], flush=True)\n"
+        "listener.listen()\n"
+        "serving.serve(load_settings(), listener)\n"
+    )
+    environment = os.environ | settings.as_environment()
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline().strip()
+            assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=20).json() == {"ok": True}
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert time.monotonic() - began < 10
+    assert "something still hangs" in said
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "connections", "files"),
+    [(256, 512, 384, 512), (256, 2048, 1920, 2048), (1024, 6000, 4096, 6000), (60, 60, 1, 60)],
+)
+def test_it_takes_as_many_connections_as_it_may_have_files_open(
+    soft: int, hard: int, connections: int, files: int
+) -> None:
+    program = (
+        "import resource\n"
+        "from ghl_pipeline.webhooks.receiving.serving import most_connections\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
+        "print(most_connections(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == [str(connections), str(files)]
+    assert ("raise the limit" in done.stderr) == (connections < 1024)
 
 
 @dataclass

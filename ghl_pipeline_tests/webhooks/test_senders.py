@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,7 +14,12 @@ from sqlalchemy import Engine, text
 
 from ghl_pipeline.errors import DatabaseUnavailable
 from ghl_pipeline.webhooks.events import Provider
-from ghl_pipeline.webhooks.receiving.known_senders import RENEW_AFTER_SECONDS, USE_UP_TO_SECONDS, KnownSenders
+from ghl_pipeline.webhooks.receiving.known_senders import (
+    READ_WITHIN_SECONDS,
+    RENEW_AFTER_SECONDS,
+    USE_UP_TO_SECONDS,
+    KnownSenders,
+)
 from ghl_pipeline.webhooks.receiving.senders import (
     Sender,
     admits,
@@ -180,4 +187,54 @@ async def test_without_any_list_nobody_is_turned_away_for_good(book: Book, known
     assert book.reads == 1, "a dead database is not asked by every request"
     book.is_down = False
     book.now += 1.5
+    assert await known.with_secret("known", WORKFLOW, "right") is not None
+
+
+# --- a database that hangs
+
+
+async def test_nobody_waits_long_for_a_database_that_hangs_and_what_was_known_counts() -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+    goes_on.set()
+
+    def read() -> Mapping[str, Sender]:
+        if not goes_on.is_set():
+            hangs.set()
+            assert goes_on.wait(30)
+        return {"known": sender("known", "right")}
+
+    now = 1000.0
+    known = KnownSenders(read, clock=lambda: now + time.monotonic())
+    assert await known.with_secret("known", WORKFLOW, "right") is not None
+    goes_on.clear()
+    now += USE_UP_TO_SECONDS + 1
+    began = time.monotonic()
+    secrets = ["right", "wrong"] * 20
+    found = await asyncio.gather(*(known.with_secret("known", WORKFLOW, secret) for secret in secrets))
+    assert [each is not None for each in found] == [True, False] * 20
+    assert hangs.is_set()
+    assert READ_WITHIN_SECONDS - 0.1 < time.monotonic() - began < READ_WITHIN_SECONDS + 1
+    began = time.monotonic()
+    assert await known.with_secret("known", WORKFLOW, "wrong") is None
+    assert await known.of_location("stranger") is None
+    assert time.monotonic() - began < 0.1, "that it hangs is found out once, not by each"
+    goes_on.set()
+    await known.close()
+
+
+async def test_without_any_list_a_database_that_hangs_is_said_to_be_away() -> None:
+    goes_on = threading.Event()
+
+    def read() -> Mapping[str, Sender]:
+        assert goes_on.wait(30)
+        return {"known": sender("known", "right")}
+
+    known = KnownSenders(read)
+    began = time.monotonic()
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailable):
+            await known.with_secret("known", WORKFLOW, "right")
+    assert time.monotonic() - began < READ_WITHIN_SECONDS + 1
+    goes_on.set()
+    await known.close()
     assert await known.with_secret("known", WORKFLOW, "right") is not None

@@ -1,10 +1,12 @@
 """Many requests, one commit: who is answered what, when storing is slow, fails, or fails for one."""
 
 import asyncio
+import gc
 import logging
+import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -101,6 +103,55 @@ async def test_who_waited_too_long_is_sent_away_and_not_stored_later(database: D
     database.gate.set()
     assert await inbox.add(delivery(99)) == Stored(1, True, None)
     assert database.batches == [["key 1"], ["key 99"]]
+    await inbox.close()
+
+
+async def test_who_gave_up_takes_no_place_and_no_memory_while_the_database_hangs(database: Database) -> None:
+    inbox = GroupCommit(database.store, most_waiting=5, patience_seconds=0.1)
+    inbox.start()
+    database.gate.clear()
+    first = await waiting(inbox, 1)
+    given = [replace(delivery(number), body=b"%d" % number * 1000) for number in range(5)]
+    references = [sys.getrefcount(each) for each in given]
+
+    async def give_up(each: Delivery) -> None:
+        with pytest.raises(DatabaseUnavailable, match="took longer"):
+            await inbox.add(each)
+
+    for _ in range(4):
+        await asyncio.gather(*map(give_up, given))
+    gc.collect()
+    assert [sys.getrefcount(each) for each in given] == references
+    database.gate.set()
+    await inbox.close()
+    assert isinstance(first[0].exception(), DatabaseUnavailable)
+    assert database.batches == [["key 1"]]
+
+
+async def test_a_transaction_holds_no_more_bytes_than_may_be_in_flight(database: Database) -> None:
+    inbox = GroupCommit(database.store)
+    inbox.start()
+    database.gate.clear()
+    first = await waiting(inbox, 1)
+    large = [replace(delivery(number), body=bytes(5_000_000)) for number in range(8)]
+    tasks = [asyncio.create_task(inbox.add(each)) for each in large]
+    await asyncio.sleep(0.05)
+    database.gate.set()
+    assert len(await asyncio.gather(*first, *tasks)) == 9
+    assert [len(batch) for batch in database.batches] == [1, 3, 3, 2]
+    await inbox.close()
+
+
+async def test_closing_leaves_a_transaction_that_hangs_to_whoever_stops_waiting(database: Database) -> None:
+    inbox = GroupCommit(database.store)
+    inbox.start()
+    database.gate.clear()
+    (hanging,) = await waiting(inbox, 1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await inbox.close()
+    database.gate.set()
+    assert await hanging == Stored(1, True, None)
     await inbox.close()
 
 

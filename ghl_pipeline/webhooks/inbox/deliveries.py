@@ -44,6 +44,12 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class NotStored:
-    """A delivery of which nothing was stored, so that its sender should try again. Holds the class of the reason."""
+    """A delivery of which nothing was stored, so that its sender should try again.
+
+    Attributes:
+        error_class: the class of the reason.
+        is_blocked: somebody keeps rows of its client; it is not the event's fault.
+    """
 
     error_class: str
+    is_blocked: bool = False

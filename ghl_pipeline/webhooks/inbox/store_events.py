@@ -4,8 +4,11 @@ Here events are stored. Who may send them is decided before (the receiver), what
 """
 
 import logging
+import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import psycopg
 from sqlalchemy import Connection, Engine, text
@@ -22,7 +25,7 @@ from ghl_pipeline.ghl.phones import storable_phone
 from ghl_pipeline.webhooks.inbox.deliveries import Delivery, NotStored, Stored
 from ghl_pipeline.webhooks.inbox.event_rows import Key, NewEvent, first_state, insert_events, key_of, known_events
 
-__all__ = ["Delivery", "NotStored", "Stored", "store_deliveries", "store_events"]
+__all__ = ["Delivery", "NotStored", "Stored", "Suspects", "store_deliveries", "store_events"]
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +36,48 @@ _MOST_BYTES_AT_ONCE = 16 * 1024 * 1024
 # input/output. States: table, column or permission is missing, so it is not migrated.
 _UNAVAILABLE_CLASSES = frozenset({"08", "25", "28", "3D", "53", "55", "57", "58"})
 _UNAVAILABLE_STATES = frozenset({"42P01", "42703", "42501"})
+# A lock was not to be had, or a statement took too long. It may be one client's rows that somebody keeps.
+_BLOCKED_STATES = frozenset({"55P03", "57014"})
+_SUSPECT_SECONDS = 10.0
+# The requests are answered after 6 s anyway; what is stored later is stored for nobody.
+_GIVE_UP_AFTER_SECONDS = 5.0
+# For those who may have to wait for one who keeps rows: all the others wait meanwhile.
+_BE_BRIEF = text("SELECT set_config('lock_timeout', '200ms', true), set_config('statement_timeout', '500ms', true)")
+
+_Numbered: TypeAlias = tuple[int, Delivery]
 
 
-def store_deliveries(engine: Engine, deliveries: Sequence[Delivery]) -> list[Stored | NotStored]:
+class Suspects:
+    """Clients whose rows or locks somebody kept a moment ago, so that their events could not be stored."""
+
+    def __init__(self) -> None:
+        self._until: dict[int | None, float] = {}
+
+    def __contains__(self, client_id: int | None) -> bool:
+        return self._until.get(client_id, 0.0) > time.monotonic()
+
+    def add(self, client_id: int | None) -> None:
+        """The client is one for some seconds."""
+        self._until[client_id] = time.monotonic() + _SUSPECT_SECONDS
+
+    def remove(self, client_id: int | None) -> None:
+        """The client is none."""
+        self._until.pop(client_id, None)
+
+
+def store_deliveries(
+    engine: Engine, deliveries: Sequence[Delivery], suspects: Suspects | None = None
+) -> list[Stored | NotStored]:
     """Stores deliveries in one transaction; if one of them spoils it, each in a transaction of its own.
 
     Waiting for the disk once for many is what takes hundreds of events a second. But an event that the database
-    refuses must not cost the others theirs.
+    refuses must not cost the others theirs; nor must a client whose rows somebody else keeps: when a transaction does
+    not get them, or a statement takes too long, each client has one of its own.
+
+    Args:
+        engine: its sessions decide how long a lock is waited for.
+        deliveries: of any clients.
+        suspects: kept from call to call: they are stored after the others and with less patience.
 
     Returns:
         One entry for each delivery, in their order. What is `Stored` is committed.
@@ -47,60 +85,104 @@ def store_deliveries(engine: Engine, deliveries: Sequence[Delivery]) -> list[Sto
     Raises:
         DatabaseUnavailable: the database does not answer, or takes nothing at all; nothing was stored.
     """
-    stored: list[Stored | NotStored] = []
-    for batch in _of_bounded_size(deliveries):
-        try:
-            stored += _store_batch(engine, batch)
-        except DatabaseUnavailable as error:
-            if not any(isinstance(each, Stored) for each in stored):
-                raise
-            stored += [NotStored(type(error).__name__)] * (len(deliveries) - len(stored))
-            break
-    return stored
+    storing = _Storing(engine, Suspects() if suspects is None else suspects)
+    numbered = list(enumerate(deliveries))
+    try:
+        storing.store([each for each in numbered if each[1].client_id not in storing.suspects])
+        storing.store_by_client([each for each in numbered if each[1].client_id in storing.suspects])
+    except DatabaseUnavailable as error:
+        if not any(isinstance(each, Stored) for each in storing.answers.values()):
+            raise
+        missing = NotStored(type(error).__name__)
+        return [storing.answers.get(number, missing) for number, _ in numbered]
+    return [storing.answers[number] for number, _ in numbered]
 
 
-def _of_bounded_size(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
-    batch: list[Delivery] = []
+def _of_bounded_size(deliveries: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
+    batch: list[_Numbered] = []
     size = 0
-    for delivery in deliveries:
+    for number, delivery in deliveries:
         if batch and size + len(delivery.body) > _MOST_BYTES_AT_ONCE:
             yield batch
             batch, size = [], 0
-        batch.append(delivery)
+        batch.append((number, delivery))
         size += len(delivery.body)
     if batch:
         yield batch
 
 
-def _store_batch(engine: Engine, batch: Sequence[Delivery]) -> Sequence[Stored | NotStored]:
-    """The batch in one transaction, else each alone; raises DatabaseUnavailable only when nothing was stored."""
-    try:
-        return _in_transaction(engine, batch)
-    except DatabaseUnavailable:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever one event did must not cost the others theirs
-        # The class only: a text may quote a value.
-        log.warning("a transaction of %d events failed (%s); storing them one by one", len(batch), _class_of(error))
-    stored: list[Stored | NotStored] = []
-    for delivery in batch:
+class _Storing:
+    """Deliveries on their way into the inbox, each with its number, and what became of those that got there."""
+
+    def __init__(self, engine: Engine, suspects: Suspects) -> None:
+        self.suspects = suspects
+        self.answers: dict[int, Stored | NotStored] = {}
+        self._engine = engine
+        self._give_up_at = time.monotonic() + _GIVE_UP_AFTER_SECONDS
+
+    def store(self, deliveries: Sequence[_Numbered]) -> None:
+        """All in one transaction, as far as they fit; raises DatabaseUnavailable."""
+        for batch in _of_bounded_size(deliveries):
+            self._store(batch, is_brief=False)
+
+    def store_by_client(self, deliveries: Sequence[_Numbered]) -> None:
+        """Each client's in a transaction of their own, that waits for nobody for long; raises DatabaseUnavailable."""
+        of_clients: dict[int | None, list[_Numbered]] = defaultdict(list)
+        for each in deliveries:
+            of_clients[each[1].client_id].append(each)
+        for client_id, group in of_clients.items():
+            for batch in _of_bounded_size(group):
+                self._store(batch, is_brief=True)
+            if not any(_is_blocked(self.answers.get(number)) for number, _ in group):
+                self.suspects.remove(client_id)
+
+    def _store(self, batch: Sequence[_Numbered], *, is_brief: bool) -> None:
+        if is_brief and time.monotonic() > self._give_up_at:
+            self._refuse(batch, NotStored("TimeIsUp", is_blocked=True))
+            return
         try:
-            stored += _in_transaction(engine, [delivery])
-        except DatabaseUnavailable as error:
-            if not any(isinstance(each, Stored) for each in stored):
-                raise
-            stored += [NotStored(type(error).__name__)] * (len(batch) - len(stored))
-            break
-        except Exception as error:  # noqa: BLE001 - as above
-            log.error(  # noqa: TRY400 - as above
-                "an event of %s cannot be stored: %s", delivery.event.provider, _class_of(error)
-            )
-            stored.append(NotStored(_class_of(error)))
-    return stored
+            stored = _in_transaction(self._engine, [delivery for _, delivery in batch], is_brief=is_brief)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever one event did must not cost the others theirs
+            self._store_less(batch, error)
+        else:
+            self.answers.update(zip((number for number, _ in batch), stored, strict=True))
+
+    def _store_less(self, batch: Sequence[_Numbered], error: Exception) -> None:
+        """After a transaction of them failed: what else can be stored of them."""
+        # The class only: a text may quote a value.
+        failure = _class_of(error)
+        if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _BLOCKED_STATES:
+            clients = {delivery.client_id for _, delivery in batch}
+            if len(clients) > 1:
+                log.warning("a transaction of %d clients had to wait too long; storing each client's", len(clients))
+                self.store_by_client(batch)
+                return
+            self.suspects.add(batch[0][1].client_id)
+            log.warning("events of client %s cannot be stored now (%s): somebody keeps its rows", *clients, failure)
+            self._refuse(batch, NotStored(failure, is_blocked=True))
+        elif len(batch) > 1:
+            log.warning("a transaction of %d events failed (%s); storing them one by one", len(batch), failure)
+            for each in batch:
+                self._store([each], is_brief=True)
+        else:
+            log.error("an event of %s cannot be stored: %s", batch[0][1].event.provider, failure)
+            self._refuse(batch, NotStored(failure))
+
+    def _refuse(self, batch: Sequence[_Numbered], answer: NotStored) -> None:
+        self.answers.update((number, answer) for number, _ in batch)
 
 
-def _in_transaction(engine: Engine, deliveries: Sequence[Delivery]) -> list[Stored]:
+def _is_blocked(answer: Stored | NotStored | None) -> bool:
+    return isinstance(answer, NotStored) and answer.is_blocked
+
+
+def _in_transaction(engine: Engine, deliveries: Sequence[Delivery], *, is_brief: bool) -> list[Stored]:
     try:
         with engine.begin() as connection:
+            if is_brief:
+                connection.execute(_BE_BRIEF)
             return store_events(connection, deliveries)
     except NoFreeConnection:
         raise DatabaseUnavailable(
@@ -114,6 +196,8 @@ def _in_transaction(engine: Engine, deliveries: Sequence[Delivery]) -> list[Stor
 
 def _is_unavailable(error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
+    if state in _BLOCKED_STATES:
+        return False
     if state is None:  # raised by the driver
         return error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError | psycopg.InterfaceError)
     return state[:2] in _UNAVAILABLE_CLASSES or state in _UNAVAILABLE_STATES
@@ -157,7 +241,7 @@ def store_events(connection: Connection, deliveries: Sequence[Delivery]) -> list
     for key, delivery in zip(keys, deliveries, strict=True):
         if key not in known and key not in new:
             new[key] = NewEvent(key, delivery, first_state(delivery))
-    _store_leads(connection, [event for event in new.values() if _makes_lead(event.delivery)])
+    store_leads(connection, [event for event in new.values() if _makes_lead(event.delivery)])
     inserted = insert_events(connection, sorted(new.values(), key=lambda event: event.key))
     stored = []
     for key in keys:
@@ -173,8 +257,11 @@ def _makes_lead(delivery: Delivery) -> bool:
     return delivery.event.makes_lead and first_state(delivery) == "pending"
 
 
-def _store_leads(connection: Connection, events: Sequence[NewEvent]) -> None:
-    """Stores the leads of events that make one, and their messages; notes in each what became of it."""
+def store_leads(connection: Connection, events: Sequence[NewEvent]) -> None:
+    """Stores the leads of events that make one, and their messages; notes in each what became of it.
+
+    Call it after `leads.lock_clients` with all clients of the transaction.
+    """
     of_clients = [
         (event, event.delivery.client_id, event.delivery.event.person)
         for event in events

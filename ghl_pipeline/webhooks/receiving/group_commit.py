@@ -6,13 +6,12 @@ for which transaction; what a transaction stores is in `inbox/store_events.py`.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ghl_pipeline.errors import DatabaseUnavailable
-from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.webhooks.inbox.store_events import Delivery, NotStored, Stored
+from ghl_pipeline.webhooks.receiving.own_threads import OwnThread
 
 log = logging.getLogger(__name__)
 
@@ -20,9 +19,12 @@ Store = Callable[[Sequence[Delivery]], Sequence[Stored | NotStored]]
 """As `inbox.store_deliveries`, on an engine."""
 
 MOST_AT_ONCE = 200
+# Whole e-mails are up to 5 MB each; while a transaction hangs, its bodies are kept though nobody waits for them.
+MOST_BYTES_AT_ONCE = 16 * 1024 * 1024
 MOST_WAITING = 2000
-# EmailBison gives up after 15 s, and its next attempt may be hours away; an answer that is late is a failure too.
-PATIENCE_SECONDS = 8.0
+# EmailBison gives up after 15 s, and its next attempt may be hours away; an answer that is late is a failure too. Who
+# sends and what is read before takes up to 7 s when both are slow.
+PATIENCE_SECONDS = 6.0
 
 
 @dataclass(eq=False, slots=True)
@@ -42,7 +44,9 @@ class GroupCommit:
     most_at_once: int = MOST_AT_ONCE
     most_waiting: int = MOST_WAITING
     patience_seconds: float = PATIENCE_SECONDS
-    _queue: deque[_Waiting] = field(default_factory=deque, init=False)
+    # In the order of arrival; whoever gives up leaves from anywhere.
+    _queue: dict[_Waiting, None] = field(default_factory=dict, init=False)
+    _thread: OwnThread = field(default_factory=lambda: OwnThread("inbox writer"), init=False)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _writer: asyncio.Task[None] | None = field(default=None, init=False)
     _closing: bool = field(default=False, init=False)
@@ -52,11 +56,12 @@ class GroupCommit:
         self._writer = asyncio.create_task(self._write(), name="inbox writer")
 
     async def close(self) -> None:
-        """Takes nothing more, stores and answers what is waiting, and ends."""
+        """Takes nothing more, stores and answers what is waiting, and ends. Whoever is cancelled here leaves it."""
         self._closing = True
         self._arrived.set()
         if self._writer is not None:
-            await self._writer
+            await asyncio.wait([self._writer])
+        self._thread.close()
 
     async def add(self, delivery: Delivery) -> Stored | NotStored:
         """What became of the delivery, once it is committed.
@@ -75,7 +80,7 @@ class GroupCommit:
                 f"{self.most_waiting} events wait for the database already. Nothing was stored; look at its load."
             )
         waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
-        self._queue.append(waiting)
+        self._queue[waiting] = None
         self._arrived.set()
         try:
             async with asyncio.timeout(self.patience_seconds):
@@ -84,6 +89,9 @@ class GroupCommit:
             raise DatabaseUnavailable(
                 f"The database took longer than {self.patience_seconds:g} s to store an event. Look at its load."
             ) from None
+        finally:
+            # Also when the request is cancelled: a body that nobody waits for must not stay.
+            self._queue.pop(waiting, None)
 
     async def _write(self) -> None:
         while True:
@@ -95,17 +103,21 @@ class GroupCommit:
                 return
 
     def _next_batch(self) -> list[_Waiting]:
-        """The longest waiting, without those whose request has given up meanwhile."""
+        """The longest waiting."""
         batch: list[_Waiting] = []
-        while self._queue and len(batch) < self.most_at_once:
-            waiting = self._queue.popleft()
-            if not waiting.answer.done():
-                batch.append(waiting)
+        size = 0
+        for waiting in self._queue:
+            size += len(waiting.delivery.body)
+            if batch and (len(batch) >= self.most_at_once or size > MOST_BYTES_AT_ONCE):
+                break
+            batch.append(waiting)
+        for waiting in batch:
+            del self._queue[waiting]
         return batch
 
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
         try:
-            answers = await in_thread(self.store, [waiting.delivery for waiting in batch])
+            answers = await self._thread.run(self.store, [waiting.delivery for waiting in batch])
         except DatabaseUnavailable as error:
             # Those behind them would each wait as long for the same answer.
             text = str(error)

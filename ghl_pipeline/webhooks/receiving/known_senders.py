@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from ghl_pipeline.errors import DatabaseUnavailable
-from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.webhooks.events import Provider
+from ghl_pipeline.webhooks.receiving.own_threads import OwnThread
 from ghl_pipeline.webhooks.receiving.senders import Sender, admits
 
 # A list this old is read anew beside the work; an older one before it is used: a revoked secret must not come back
@@ -16,6 +16,10 @@ USE_UP_TO_SECONDS = 15.0
 # A stranger may be a client of a minute ago, so the list is read again for one; at most this often, or wrong secrets
 # would be queries.
 RENEW_FOR_STRANGERS_SECONDS = 1.0
+# A reading that takes longer is waited for by nobody: what was known counts meanwhile. After one that failed, or is
+# this slow, it is the same for a while, or each event would wait as long before it is told that the database is away.
+READ_WITHIN_SECONDS = 3.0
+TRUST_AFTER_FAILURE_SECONDS = 15.0
 
 
 class KnownSenders:
@@ -34,6 +38,8 @@ class KnownSenders:
         self._senders: Mapping[str, Sender] | None = None
         self._read_at = float("-inf")
         self._tried_at = float("-inf")
+        self._failed_at = float("-inf")
+        self._thread = OwnThread("readers of senders")
         self._reading: asyncio.Task[None] | None = None
 
     async def of_location(self, location_id: str) -> Sender | None:
@@ -58,9 +64,10 @@ class KnownSenders:
         return self._senders is not None and location_id in self._senders
 
     async def close(self) -> None:
-        """Waits for the reading under way, if there is one."""
+        """Waits for the reading under way, if there is one. Whoever is cancelled here leaves it."""
         if self._reading is not None:
             await asyncio.wait([self._reading])
+        self._thread.close()
 
     async def _find(self, location_id: str, is_good: Callable[[Sender | None], bool]) -> Sender | None:
         age = self._clock() - self._read_at
@@ -83,10 +90,21 @@ class KnownSenders:
         return self._senders
 
     async def _renewed(self) -> None:
-        """Waits for the reading under way, or for a new one; whoever comes meanwhile waits for the same."""
+        """Waits for the reading under way, or for a new one; whoever comes meanwhile waits for the same.
+
+        Nobody waits long, nor at all while the database is known to be away and a list is there.
+        """
         reading = self._start_reading()
-        if reading is not None:
-            await asyncio.shield(reading)
+        if reading is None:
+            return
+        if self._senders is not None and self._clock() - self._failed_at < TRUST_AFTER_FAILURE_SECONDS:
+            return
+        left = self._tried_at + READ_WITHIN_SECONDS - self._clock()
+        done, _ = await asyncio.wait([reading], timeout=max(left, 0))
+        if done:
+            reading.result()  # what is no fault of the database's is a bug, and said
+        else:
+            self._failed_at = self._clock()
 
     def _start_reading(self) -> asyncio.Task[None] | None:
         """The reading under way; None when the last one was only just begun."""
@@ -100,7 +118,9 @@ class KnownSenders:
     async def _read_again(self) -> None:
         began = self._clock()
         try:
-            self._senders = await in_thread(self._read)
+            self._senders = await self._thread.run(self._read)
         except DatabaseUnavailable:
+            self._failed_at = self._clock()
             return  # what was known stays; storing finds out by itself
         self._read_at = began
+        self._failed_at = float("-inf")

@@ -9,30 +9,33 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from ghl_pipeline.database.connection import create_engine, database_urls, opened, unavailable
+from ghl_pipeline.database.connection import database_urls, opened, unavailable
 from ghl_pipeline.errors import InvalidInput, PipelineError
-from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.privacy import redaction
 from ghl_pipeline.settings import Settings
-from ghl_pipeline.webhooks.inbox.store_events import store_deliveries
+from ghl_pipeline.webhooks.inbox.store_events import Suspects, store_deliveries
 from ghl_pipeline.webhooks.receiving.bodies import Bodies
+from ghl_pipeline.webhooks.receiving.connections import receiver_engine
 from ghl_pipeline.webhooks.receiving.group_commit import GroupCommit
 from ghl_pipeline.webhooks.receiving.known_senders import KnownSenders
+from ghl_pipeline.webhooks.receiving.own_threads import OwnThread
 from ghl_pipeline.webhooks.receiving.receiver import Receiver
 from ghl_pipeline.webhooks.receiving.senders import Sender, read_senders
 from ghl_pipeline.webhooks.receiving.signatures import Signatures
@@ -41,44 +44,39 @@ from ghl_pipeline.webhooks.receiving.tally import Tally
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT: Final = 8788
-# One connection writes, one reads the senders, one answers for the health of the database.
-CONNECTIONS: Final = 3
-# The sender waits 15 s at most, so a dead database has to be noticed long before: what no answer comes to within this
-# time is answered 503. 2 s is the least that libpq takes for connecting.
-CONNECT_TIMEOUT_SECONDS: Final = 2
-STATEMENT_TIMEOUT_SECONDS: Final = 3
 HEALTHY_WITHIN_SECONDS: Final = 1.0
 TELL_EVERY_SECONDS: Final = 60.0
 # More than a proxy keeps an idle connection (60 to 75 s is usual), so that it is never the receiver that closes one
 # just as the next event is sent on it.
 KEEP_ALIVE_SECONDS: Final = 90
-# Open requests for what is being stored end sooner; this cuts off bodies that trickle in.
-STOP_WITHIN_SECONDS: Final = 8
+# Open requests for what is being stored end sooner (6 s); this cuts off bodies that trickle in. What hangs then is
+# waited for a second, and what keeps the process after that, another one: supervisors kill after 10 s.
+STOP_WITHIN_SECONDS: Final = 7
+CLOSE_WITHIN_SECONDS: Final = 1.0
+END_WITHIN_SECONDS: Final = 1.0
 MOST_CONNECTIONS: Final = 4096
+# Files that are open beside the connections of senders: of the database, of the event loop, of the interpreter.
+FILES_IN_RESERVE: Final = 128
+FEW_CONNECTIONS: Final = 1024
 # The writer's thread needs the interpreter back after each answer of the database; a busy event loop gives it up after
 # this time. At 500 a second it makes no difference; at 750, p99 was 19 to 22 ms in four of five runs (78 in one), and
 # 42 and 80 ms in two with Python's 5 ms.
 SWITCH_THREADS_SECONDS: Final = 0.001
 
 
-def receiver_engine(url: URL) -> Engine:
-    """An engine that gives up soon, also on a server that vanished in the middle of a statement."""
-    return create_engine(
-        url.update_query_dict({"tcp_user_timeout": str(STATEMENT_TIMEOUT_SECONDS * 1000)}),
-        pool_size=CONNECTIONS,
-        connect_timeout_seconds=CONNECT_TIMEOUT_SECONDS,
-        statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
-    )
-
-
-def create_receiver(settings: Settings, engine: Engine) -> Starlette:
+def create_receiver(settings: Settings, engine: Engine, ended: Callable[[], None] = lambda: None) -> Starlette:
     """The receiver as an ASGI application on the dashboard database; disposes the engine when it ends.
+
+    Args:
+        settings: of the receiver.
+        engine: from `receiver_engine`.
+        ended: called when everything is closed, or hangs and was left.
 
     Raises:
         ConfigurationError: a key of GHL in the settings is none.
     """
     health = _Health(engine)
-    inbox = GroupCommit(partial(store_deliveries, engine))
+    inbox = GroupCommit(partial(store_deliveries, engine, suspects=Suspects()))
     known = KnownSenders(partial(_read_senders, engine))
     tally = Tally()
     receiver = Receiver(
@@ -105,11 +103,11 @@ def create_receiver(settings: Settings, engine: Engine) -> Starlette:
         finally:
             for task in beside:
                 task.cancel()
-            await inbox.close()
-            await known.close()
-            await health.close()
+            await _closed(inbox.close(), known.close(), health.close())
+            receiver.reader.close()
             tally.tell()
             engine.dispose()
+            ended()
 
     return receiver.application(running)
 
@@ -120,6 +118,14 @@ def _read_senders(engine: Engine) -> dict[str, Sender]:
             return read_senders(connection)
         except DBAPIError as error:
             raise unavailable(engine.url, error) from None
+
+
+async def _closed(*closing: Coroutine[Any, Any, None]) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_WITHIN_SECONDS):
+            await asyncio.gather(*closing)
+    except TimeoutError:
+        log.error("the database hangs; stopping without its answer")  # noqa: TRY400 - the trace says nothing more
 
 
 async def _tell(tally: Tally) -> None:
@@ -133,17 +139,19 @@ class _Health:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._thread = OwnThread("health of the database")
         self._question: asyncio.Task[bool] | None = None
 
     async def is_alive(self) -> bool:
         if self._question is None or self._question.done():
-            self._question = asyncio.create_task(in_thread(self._ask), name="asking the database")
+            self._question = asyncio.create_task(self._thread.run(self._ask), name="asking the database")
         done, _ = await asyncio.wait([self._question], timeout=HEALTHY_WITHIN_SECONDS)
         return bool(done) and self._question.result()
 
     async def close(self) -> None:
         if self._question is not None:
             await asyncio.wait([self._question])
+        self._thread.close()
 
     def _ask(self) -> bool:
         try:
@@ -167,7 +175,20 @@ class _Application:
     def __call__(self) -> Starlette:
         log_like_a_server(self.log_level)
         sys.setswitchinterval(SWITCH_THREADS_SECONDS)
-        return create_receiver(self.settings, receiver_engine(database_urls(self.settings).app))
+        return create_receiver(self.settings, receiver_engine(database_urls(self.settings).app), _end_soon)
+
+
+def _end_soon() -> None:
+    """Ends the process if it does not end by itself, whatever hangs in it."""
+
+    def end() -> None:
+        log.error("something still hangs; ending without it")
+        logging.shutdown()
+        os._exit(1)
+
+    timer = threading.Timer(END_WITHIN_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def _stop_with_parent() -> None:
@@ -221,6 +242,29 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def most_connections() -> int:
+    """How many connections the process can hold open; raises its limit of open files as far as it may."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + FILES_IN_RESERVE
+    # "Unlimited" is refused by some systems; then what is needed has to do.
+    for tried in (most, wanted):
+        if limit == resource.RLIM_INFINITY or (tried != resource.RLIM_INFINITY and tried <= limit):
+            break
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (tried, most))
+            limit = tried
+    files = wanted if limit == resource.RLIM_INFINITY else limit
+    connections = max(min(MOST_CONNECTIONS, files - FILES_IN_RESERVE), 1)
+    if connections < FEW_CONNECTIONS:
+        log.warning(
+            "the process may have %d files open, so it takes only %d connections at once; raise the limit (ulimit -n, "
+            "LimitNOFILE)",
+            limit,
+            connections,
+        )
+    return connections
+
+
 def serve(settings: Settings, listener: socket.socket, *, processes: int = 1, log_level: int = logging.INFO) -> None:
     """Serves until SIGTERM or Ctrl-C.
 
@@ -244,7 +288,7 @@ def serve(settings: Settings, listener: socket.socket, *, processes: int = 1, lo
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=MOST_CONNECTIONS,
+        limit_concurrency=most_connections(),
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_WITHIN_SECONDS,
     )

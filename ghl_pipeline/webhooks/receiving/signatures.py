@@ -62,11 +62,20 @@ class Signatures:
             ed25519: values of the header `x-ghl-signature`, base64.
             rsa: values of the header `x-wh-signature`: RSA, PKCS #1 v1.5, SHA-256, base64.
         """
-        newer = [value for value in ed25519 if value.strip() != _ABSENT]
+        newer = _there(ed25519)
         if newer:
             return _is_signed(newer, self.ed25519, lambda key, signature: key.verify(signature, body))
-        older = [value for value in rsa if value.strip() != _ABSENT]
+        older = _there(rsa)
         return _is_signed(older, self.rsa, lambda key, signature: key.verify(signature, body, PKCS1v15(), SHA256()))
+
+
+def is_any_there(*headers: Sequence[str]) -> bool:
+    """Whether one of the headers holds a signature, right or wrong: without one a body need not be read."""
+    return any(map(_there, headers))
+
+
+def _there(values: Sequence[str]) -> list[str]:
+    return [value for value in values if value.strip() != _ABSENT]
 
 
 def _keys(variable: str, text: str, kind: type[Key]) -> tuple[Key, ...]:
