@@ -103,6 +103,29 @@ def test_a_bounce_is_about_the_lead_and_what_the_mailer_daemon_wrote_is_no_messa
     assert (by_number.person.emailbison_lead_id, by_number.person.email) == (4711, None)
 
 
+BOUNCES = [{"type": "Bounced"}, {"folder": "bounced"}, {"from_email_address": "MAILER-DAEMON@mail.example.net"}]
+
+
+@pytest.mark.parametrize("bounced", BOUNCES)
+def test_a_reply_that_a_mail_server_wrote_is_a_bounce_and_no_message(bounced: dict[str, str]) -> None:
+    event = read("LEAD_REPLIED", {"reply": REPLY | bounced, "lead": LEAD, **OF_CAMPAIGN})
+    without_lead = read("LEAD_REPLIED", {"reply": REPLY | bounced})
+
+    assert (event.kind, event.event_type) == (EventKind.LEAD_BOUNCED, "LEAD_REPLIED")
+    assert (event.message, event.makes_lead) == (None, False)
+    assert event.person is not None
+    assert event.person.email == "ann@example.com"
+    assert (without_lead.kind, without_lead.person) == (EventKind.OTHER, None)
+    assert read("UNTRACKED_REPLY_RECEIVED", {"reply": REPLY | bounced}).kind is EventKind.OTHER
+
+
+@pytest.mark.parametrize("bounced", BOUNCES)
+def test_whom_a_person_marked_as_interested_is_interested(bounced: dict[str, str]) -> None:
+    event = read("LEAD_INTERESTED", {"reply": REPLY | bounced, "lead": LEAD, **OF_CAMPAIGN})
+
+    assert (event.kind, event.makes_lead) == (EventKind.LEAD_INTERESTED, True)
+
+
 def test_a_mail_to_no_campaign_makes_no_lead() -> None:
     event = read("UNTRACKED_REPLY_RECEIVED", {"reply": REPLY})
 

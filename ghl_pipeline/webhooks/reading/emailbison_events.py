@@ -31,6 +31,13 @@ _KINDS = {
     "UNTRACKED_REPLY_RECEIVED": EventKind.MESSAGE_OF_KNOWN_LEAD,
     "MANUAL_EMAIL_SENT": EventKind.MESSAGE_SENT,
 }
+# Types of events that do something here.
+USED_TYPES = tuple(_KINDS)
+# Of a lead's bounce there may be no other event; a person who marks a reply as interested has read it.
+_OF_A_BOUNCE = {EventKind.LEAD_REPLIED: EventKind.LEAD_BOUNCED, EventKind.MESSAGE_OF_KNOWN_LEAD: None}
+# A list of columns is shorter; a body of 5 MB could hold a million of them, and cost seconds.
+_MOST_VARIABLES = 1000
+_LONGEST_NAME = 200
 _NAMES_A_PHONE = re.compile(r"\b(phone|mobile|cell|telephone|tel)\b", re.IGNORECASE)
 
 
@@ -63,7 +70,9 @@ def read_emailbison_event(payload: Fields, location_id: str | None) -> Event:
         occurred_at=_moment_of(data),
     )
     kind = _KINDS.get(event_type)
-    if kind is None or (kind is EventKind.MESSAGE_OF_KNOWN_LEAD and _is_bounce(reply)):
+    if _is_bounce(reply):
+        kind = _OF_A_BOUNCE.get(kind, kind) if kind else None
+    if kind is None:
         return event
     person = _person(kind, fields(data.get("lead")), reply)
     if person is None:
@@ -104,7 +113,10 @@ def _moment_of(data: Fields) -> datetime | None:
 
 
 def _is_bounce(reply: Fields) -> bool:
-    return "bounced" in {(text(reply.get(name)) or "").lower() for name in ("type", "folder")}
+    """Whether a mail server wrote the reply, since the e-mail before it could not be delivered."""
+    if "bounced" in {(text(reply.get(name)) or "").lower() for name in ("type", "folder")}:
+        return True
+    return (address(reply.get("from_email_address")) or "").lower().startswith("mailer-daemon@")
 
 
 def _person(kind: EventKind, lead: Fields, reply: Fields) -> NewLead | None:
@@ -131,10 +143,10 @@ def _person(kind: EventKind, lead: Fields, reply: Fields) -> NewLead | None:
 def _phone(lead: Fields) -> str | None:
     """A phone among the lead's own variables, which have the names that the client's list had."""
     variables = lead.get("custom_variables")
-    own = [lead, *(fields(item) for item in variables)] if isinstance(variables, list) else [lead]
-    named = ((re.sub(r"[_-]", " ", text(item.get("name")) or ""), text(item.get("value"))) for item in own[1:])
+    own = [fields(item) for item in variables[:_MOST_VARIABLES]] if isinstance(variables, list) else []
+    named = (((text(item.get("name")) or "")[:_LONGEST_NAME], text(item.get("value"))) for item in own)
     return first((lead, ("phone", "phone_number"))) or next(
-        (value for name, value in named if value and _NAMES_A_PHONE.search(name)), None
+        (value for name, value in named if value and _NAMES_A_PHONE.search(re.sub(r"[_-]", " ", name))), None
     )
 
 

@@ -19,12 +19,15 @@ Fields: TypeAlias = Mapping[str, object]
 _decoder = msgspec.json.Decoder(dict[str, object])
 # PostgreSQL and JSON take no half of a surrogate pair.
 _HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
-_ADDRESS = re.compile(r"[^\s<>,;:\"@]+@[^\s<>,;:\"@]+")
+# It starts at the start of a word and gives nothing back, so that a long text without an @ is gone through once.
+_ADDRESS = re.compile(r"(?<![^\s<>,;:\"@])[^\s<>,;:\"@]++@[^\s<>,;:\"@]++")
 _LONGEST_ADDRESS = 320  # RFC 3696: 64 before the @, 255 after
 # What can stand in a key as it is: a UUID, or letters and digits with a digit among them. Anything else could be an
 # address or a number that somebody chose as the id, and is hashed.
 _PLAIN_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|(?=.*[A-Za-z])(?=.*\d)[A-Za-z0-9]{15,64}")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+# Of a list that stands for a text; a body of 5 MB can hold one of 1.6 million.
+_MOST_ITEMS = 100
 _LARGEST_BIGINT = 2**63 - 1
 # Seconds since 1970 pass this in the year 5138; milliseconds passed it in 1973.
 _MILLISECONDS_FROM = 100_000_000_000
@@ -47,7 +50,7 @@ def fields(value: object) -> Fields:
 def text(value: object) -> str | None:
     """The value as text without NULs and surrounding space; of a list, its first text; None for anything else."""
     if isinstance(value, list):
-        return next((found for item in value if (found := text(item)) is not None), None)
+        return next((found for item in value[:_MOST_ITEMS] if (found := text(item)) is not None), None)
     if isinstance(value, str | int | float):
         cleaned = clean_text(value)
         return (_HALF_CHARACTERS.sub("", cleaned).strip() or None) if cleaned else None

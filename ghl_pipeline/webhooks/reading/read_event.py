@@ -40,7 +40,9 @@ def read_event(
 
 def _read(provider: Provider, body: bytes, location_id: str | None, received_at: datetime) -> Event:
     if provider is Provider.GHL_WORKFLOW:
-        payload = _object_in(body) or _object_in(escape_line_breaks(body))
+        payload = _object_in(body)
+        if payload is None and (mended := escape_line_breaks(body)) != body:
+            payload = _object_in(mended)
         if payload is None:
             return salvage_workflow_event(body, location_id, received_at)
         return read_workflow_event(payload, location_id, received_at)
