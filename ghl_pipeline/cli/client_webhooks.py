@@ -97,6 +97,7 @@ def webhook_url(
     )
     if settings.webhook_public_url is None:
         err.print(
-            "That is this machine's own address. Set WEBHOOK_PUBLIC_URL to where the receiver is reached from outside.",
+            f"That is this machine's own address and the receiver's default port, {DEFAULT_PORT}. Set "
+            "WEBHOOK_PUBLIC_URL to where the receiver is reached from outside.",
             soft_wrap=True,
         )

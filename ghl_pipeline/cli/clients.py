@@ -14,6 +14,7 @@ from ghl_pipeline.locations import clients as registry
 from ghl_pipeline.locations.csv_import import import_clients
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import load_settings
+from ghl_pipeline.webhooks.inbox.replays import take_up_ignored
 
 app = typer.Typer(help="Add, list, import and deactivate clients.", no_args_is_help=True)
 
@@ -68,7 +69,13 @@ def import_csv(
     """Add and update clients from a CSV file: all of its rows, or none with every bad line named."""
     settings = load_settings()
     with database(settings) as engine:
+        with engine.connect() as connection:
+            inactive = {each.location_id for each in registry.list_clients(connection) if not each.active}
         report = import_clients(engine, TokenCipher.from_settings(settings), file)
+        with engine.connect() as connection:
+            reactivated = inactive.intersection(registry.active_locations(connection))
+        for location_id in sorted(reactivated):
+            take_up_ignored(engine, location_id)
     if json:
         print_json({"added": report.added, "updated": report.updated, "unchanged": report.unchanged})
     else:
@@ -88,13 +95,15 @@ def deactivate(which: Which, json: Json = False) -> None:
 
 @app.command()
 def reactivate(which: Which, json: Json = False) -> None:
-    """Take up the work for a deactivated client again."""
-    with database(load_settings()) as engine, engine.begin() as connection:
-        client = registry.reactivate_client(connection, which)
+    """Take up the work for a deactivated client again, with the events that came meanwhile and are still kept."""
+    with database(load_settings()) as engine:
+        with engine.begin() as connection:
+            client = registry.reactivate_client(connection, which)
+        taken_up = take_up_ignored(engine, client.location_id)
     if json:
-        print_json(_document(client))
+        print_json({**_document(client), "events_due": taken_up})
     else:
-        out.print(f"Client {client.id} is active.")
+        out.print(f"Client {client.id} is active. Events that came meanwhile and are due now: {taken_up}")
 
 
 @app.command("set-token")

@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
+from sqlalchemy import Connection, Engine
 
 from ghl_pipeline.cli.backfill import exit_with_failures, failed_documents
 from ghl_pipeline.cli.choice import chosen_locations
 from ghl_pipeline.cli.output import err, out, print_json, print_table
 from ghl_pipeline.cli.session import database
-from ghl_pipeline.errors import InvalidInput
+from ghl_pipeline.errors import InvalidInput, UnknownClient
+from ghl_pipeline.locations.clients import find_client
 from ghl_pipeline.settings import load_settings
 from ghl_pipeline.webhooks.build import build_event_handling
 from ghl_pipeline.webhooks.handling.many_inboxes import handle_inboxes
@@ -22,12 +24,14 @@ from ghl_pipeline.webhooks.inbox.claims import due_locations
 from ghl_pipeline.webhooks.inbox.dead_letters import (
     STATES,
     EventRow,
+    UnknownEvent,
     body_of,
     list_events,
     purge_bodies,
-    replay,
     show_event,
+    states_of,
 )
+from ghl_pipeline.webhooks.inbox.replays import replay
 
 app = typer.Typer(help="Look at events, try dead ones again, handle what is due.", no_args_is_help=True)
 
@@ -42,8 +46,10 @@ def list_command(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     json: Json = False,
 ) -> None:
-    """List events, the newest first. Dead ones wait for somebody to replay them."""
+    """List events, the newest first; done and ignored ones among the latest 100,000. Dead ones wait for a replay."""
     with database(load_settings()) as engine, engine.connect() as connection:
+        if location is not None:
+            location = _known_location(connection, location)
         events = list_events(connection, state=state, location_id=location, limit=limit)
     if json:
         print_json({"events": [asdict(event) for event in events]})
@@ -82,20 +88,34 @@ def show(
 def replay_command(
     event_ids: Annotated[list[int] | None, typer.Argument(help="Numbers of events.")] = None,
     location: Location = None,
-    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All that are dead or wait.")] = False,
     json: Json = False,
 ) -> None:
-    """Make dead events due again, and those that wait for their next attempt; they are then handled as new ones."""
+    """Make dead events due again, and those that wait for their next attempt; they are then handled as new ones.
+
+    By number or location also events that were ignored because their client was deactivated. When the inbox lacks one
+    of the numbers, none is replayed.
+    """
     if not event_ids and location is None and not every:
         raise InvalidInput("Say which: numbers of events, --location, or --all. See: ghl-pipeline events list")
-    with database(load_settings()) as engine, engine.begin() as connection:
+    with database(load_settings()) as engine:
         if location is not None:
-            chosen_locations(engine, [location], [])
-        replayed = replay(connection, event_ids=event_ids or None, location_id=location)
+            (location,) = chosen_locations(engine, [location], [])
+        _refuse_unknown(engine, event_ids or ())
+        replayed = replay(engine, event_ids=event_ids or None, location_id=location)
+        with engine.connect() as connection:
+            left_alone = states_of(connection, set(event_ids or ()) - set(replayed))
     if json:
-        print_json({"replayed": replayed})
-    else:
-        out.print(f"{replayed} events are due now. They are handled by the sensor, or by: ghl-pipeline events handle")
+        others = [{"id": event_id, "state": left_alone[event_id]} for event_id in sorted(left_alone)]
+        print_json({"replayed": len(replayed), "left_alone": others})
+        return
+    told = f"{len(replayed)} events are due now."
+    if replayed:
+        told += " They are handled by the sensor, or by: ghl-pipeline events handle"
+    out.print(told)
+    for state in STATES:
+        if numbers := sorted(event_id for event_id, of_event in left_alone.items() if of_event == state):
+            out.print(f"Left alone, {_LEFT_ALONE[state]}: {', '.join(map(str, numbers))}")
 
 
 @app.command()
@@ -144,6 +164,38 @@ def purge(
         print_json({"bodies_dropped": purged})
     else:
         out.print(f"{purged} bodies dropped")
+
+
+_LEFT_ALONE = {
+    "pending": "because they are due or in work already",
+    "done": "because they are done already",
+    "ignored": "because there is nothing to do about them, their body is gone, or their client is deactivated",
+    "dead": "and still dead (see: ghl-pipeline events show)",
+}
+
+
+def _refuse_unknown(engine: Engine, event_ids: Sequence[int]) -> None:
+    """Raises UnknownEvent when the inbox lacks one of these; says which, and which are done already."""
+    with engine.connect() as connection:
+        states = states_of(connection, event_ids)
+    numbers = dict.fromkeys(event_ids)
+    unknown = [str(event_id) for event_id in numbers if event_id not in states]
+    done = [str(event_id) for event_id in numbers if states.get(event_id) == "done"]
+    if unknown:
+        also = f" Done already: {', '.join(done)}." if done else ""
+        raise UnknownEvent(
+            f"The inbox has no event {', '.join(unknown)}, so none was replayed.{also} See: ghl-pipeline events list"
+        )
+
+
+def _known_location(connection: Connection, which: str) -> str:
+    """The location's id, of any client or of an event that was no client's; raises UnknownClient."""
+    try:
+        return find_client(connection, which).location_id
+    except UnknownClient:
+        if list_events(connection, location_id=which, limit=1):
+            return which
+        raise
 
 
 def _row(event: EventRow) -> Sequence[object]:

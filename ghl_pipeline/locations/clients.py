@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, Row, Select, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from ghl_pipeline.database.tables import clients
+from ghl_pipeline.database.tables import clients, webhook_events
 from ghl_pipeline.errors import ConfigurationError, InvalidInput, UnknownClient
 from ghl_pipeline.privacy.redaction import redact
 from ghl_pipeline.privacy.tokens import TokenCipher
@@ -162,10 +162,17 @@ def find_client(connection: Connection, which: str) -> Client:
 def deactivate_client(connection: Connection, which: str) -> Client:
     """Stop all work for the client; its leads, token and history stay. Doing it again keeps the first date.
 
+    Its events that wait are ignored from now on, as those that come are: what is pending is kept for as long as it
+    takes, and nobody would handle these.
+
     Raises:
         UnknownClient: as `find_client`.
     """
     client = find_client(connection, which)
+    waiting = (webhook_events.c.client_id == client.id) & (webhook_events.c.state == "pending")
+    connection.execute(
+        update(webhook_events).where(waiting).values(state="ignored", claimed_by=None, claimed_until=None)
+    )
     if client.active:
         connection.execute(
             update(clients).where(clients.c.id == client.id).values(active=False, deactivated_at=func.now())
@@ -174,7 +181,7 @@ def deactivate_client(connection: Connection, which: str) -> Client:
 
 
 def reactivate_client(connection: Connection, which: str) -> Client:
-    """Resume work for the client.
+    """Resume work for the client. What its events brought meanwhile: `webhooks.inbox.replays.take_up_ignored`.
 
     Raises:
         UnknownClient: as `find_client`.

@@ -1,25 +1,38 @@
 """Claims: each event is handled once, whoever works, stops or dies; and none waits for ever or dies of an outage."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
 from sqlalchemy import text
 
-from ghl_pipeline.locations.clients import deactivate_client
+from ghl_pipeline.locations.clients import TokenMissing, deactivate_client, set_token
+from ghl_pipeline.orchestration.attempts import record_refusal
+from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.settings import Settings
-from ghl_pipeline.webhooks.handling.handle_events import HandlingRules
+from ghl_pipeline.webhooks.handling.event_work import EventWork
+from ghl_pipeline.webhooks.handling.handle_events import EventHandling, HandlingRules
+from ghl_pipeline.webhooks.handling.verdicts import Item, Verdicts
+from ghl_pipeline.webhooks.inbox import claims
 from ghl_pipeline.webhooks.inbox.claims import (
     Claimed,
     Done,
     Postponed,
+    abandoned_batch_size,
     claim,
     due_locations,
     finish,
@@ -27,7 +40,8 @@ from ghl_pipeline.webhooks.inbox.claims import (
     release,
     renew,
 )
-from ghl_pipeline.webhooks.inbox.dead_letters import list_events, purge_bodies, replay
+from ghl_pipeline.webhooks.inbox.dead_letters import list_events, purge_bodies
+from ghl_pipeline.webhooks.inbox.replays import replay
 from ghl_pipeline.webhooks.outcomes import EventOutcome
 from ghl_pipeline_tests.hydration.conftest import Agency, Place
 from ghl_pipeline_tests.hydration.conftest import agency as agency  # noqa: PLC0414 - a fixture
@@ -161,33 +175,51 @@ def test_pauses_double_and_end_as_a_dead_letter_that_can_be_replayed(
     with agency.engine.begin() as connection:
         (row,) = list_events(connection, state="dead")
         assert (row.id, row.error_class, row.attempts) == (event_id, "Odd", MAX_ATTEMPTS)
-        assert replay(connection, event_ids=[event_id]) == 1
+    assert replay(agency.engine, event_ids=[event_id]) == [event_id]
     assert [event.attempts for event in take(agency, place, "worker")] == [1]
 
 
-def test_replay_leaves_done_events_and_other_locations_alone(agency: Agency, place: Place, inbox: Inbox) -> None:
-    other = agency.place("Other")
-    done, dead = inbox.deliver(place, *strangers(place, 2))
-    (theirs,) = inbox.deliver(other, *strangers(other, 1))
-    agency.sql("UPDATE webhook_events SET state = 'dead' WHERE id <> :done", done=done)
-    agency.sql("UPDATE webhook_events SET state = 'done' WHERE id = :done", done=done)
-    with agency.engine.begin() as connection:
-        assert replay(connection, location_id=place.id) == 1
-    states = {event["id"]: event["state"] for event in inbox.events()}
-    assert states == {done: "done", dead: "pending", theirs: "dead"}
-    with agency.engine.begin() as connection:
-        assert replay(connection) == 1
-
-
-def test_due_are_locations_of_active_clients_with_a_token(agency: Agency, place: Place, inbox: Inbox) -> None:
-    tokenless, inactive = agency.place("Tokenless", token=None), agency.place("Gone")
-    idle = agency.place("Idle")
-    for each in (place, tokenless, inactive):
+def test_due_are_locations_of_active_clients(agency: Agency, place: Place, inbox: Inbox) -> None:
+    inactive, idle = agency.place("Gone"), agency.place("Idle")
+    for each in (place, inactive):
         inbox.deliver(each, *strangers(each, 1))
     with agency.engine.begin() as connection:
         deactivate_client(connection, inactive.id)
     assert due(agency) == [place.id]
     assert idle.id not in due(agency)
+
+
+async def test_without_a_token_whatever_needs_none_is_handled_and_the_rest_waits_for_it(
+    agency: Agency, inbox: Inbox
+) -> None:
+    """An opt-out behind events that need GHL, in batches of one."""
+    tokenless = agency.place("Tokenless", token=None)
+    contact = tokenless.ghl.add(email="ada@example.com", phone="+13055550123")
+    small = Inbox(agency, HandlingRules(batch_size=1))
+    inbox.deliver(tokenless, sms(tokenless, contact.id, "Hello"), bison("LEAD_REPLIED", email="ben@example.com"))
+    inbox.deliver(tokenless, bison("LEAD_UNSUBSCRIBED", email="ben@example.com", reply_id=None))
+    inbox.deliver(tokenless, *strangers(tokenless, 1))
+    assert due(agency, rested=True) == [tokenless.id]
+    with pytest.raises(TokenMissing):
+        await small.handle(tokenless)
+    assert inbox.outcomes() == ["pending", "pending", "lead_updated", "no_lead"]
+    assert [(event["attempts"], event["error_class"]) for event in inbox.events()[:2]] == [(0, "TokenMissing")] * 2
+    assert [row["opted_out_at"] is not None for row in agency.rows()] == [False, True]
+    inbox.make_due()
+    assert due(agency) == [], "nothing new, and no token"
+    inbox.deliver(tokenless, contact_deleted(tokenless, "E" * 20))
+    assert due(agency) == [tokenless.id]
+    record_refusal(
+        agency.engine, FailedLocation(tokenless.id, "TokenMissing", "a text", permanent=True), None, "webhooks"
+    )
+    assert due(agency, rested=True) == [], "it rests, or each new event would start a run"
+    agency.sql("DELETE FROM location_attempts")
+    with agency.engine.begin() as connection:
+        set_token(connection, agency.cipher, tokenless.id, SecretStr(tokenless.ghl.token))
+    inbox.make_due()
+    assert due(agency) == [tokenless.id]
+    await small.handle(tokenless)
+    assert {event["state"] for event in inbox.events()} == {"done"}
 
 
 @pytest.mark.parametrize(
@@ -223,15 +255,117 @@ def test_bodies_are_dropped_when_they_are_old_and_handled(agency: Agency, place:
     assert {event["id"] for event in inbox.events() if event["body"] is None} == {old}
 
 
-def test_looking_for_due_work_uses_the_index_of_pending_events(agency: Agency, place: Place, inbox: Inbox) -> None:
-    inbox.deliver(place, *strangers(place, 300))
-    agency.sql("UPDATE webhook_events SET state = 'done' WHERE id % 100 <> 0")
-    agency.sql("ANALYZE webhook_events")
-    query = """EXPLAIN SELECT id FROM webhook_events WHERE location_id = :place AND state = 'pending'
-               AND due_at <= now() ORDER BY id LIMIT 200"""
-    with agency.engine.connect() as connection:
-        plan = "\n".join(connection.execute(text(query), {"place": place.id}).scalars())
-    assert "ix_webhook_events_pending" in plan
+def test_a_claim_holds_so_many_bytes_and_at_least_one_event(agency: Agency, place: Place, inbox: Inbox) -> None:
+    def of_size(name: str, size: int) -> dict[str, object]:
+        return {**contact_deleted(place, name * 20), "padding": "x" * size}
+
+    sizes = {"A": 400_000, "B": 400_000, "C": 400_000, "D": 2_000_000, "E": 10, "F": 10}
+    ids = [inbox.deliver(place, of_size(name, size))[0] for name, size in sizes.items()]
+    taken = []
+    for number in range(5):
+        with agency.engine.begin() as connection:
+            batch = claim(
+                connection, place.id, f"worker {number}", size=200, lease_seconds=60, max_attempts=8,
+                most_bytes=1_000_000,
+            )  # fmt: skip
+        taken.append([event.id for event in batch])
+    first, second, third, large, *small = ids
+    assert taken == [[first, second], [third], [large], small, []]
+
+
+async def test_bodies_are_let_go_before_the_work_begins(agency: Agency, place: Place, inbox: Inbox) -> None:
+    """Fifty locations wait for GHL with a batch each."""
+
+    class Observed:
+        def __init__(self) -> None:
+            self.events = 0
+            self.held = 0
+
+        async def handle(self, _: object, items: Sequence[Item], verdicts: Verdicts) -> None:
+            gc.collect()
+            self.held, _peak = tracemalloc.get_traced_memory()
+            self.events = len(items)
+            for item in items:
+                verdicts.finish(item, EventOutcome.NO_LEAD)
+
+    inbox.deliver(place, *({**contact_deleted(place, f"{n:020}"), "padding": "x" * 1_000_000} for n in range(8)))
+    observed = Observed()
+    handling = EventHandling(agency.engine, cast(EventWork, observed), inbox.rules)
+    tracemalloc.start()
+    try:
+        await handling.handle_location(place.id)
+    finally:
+        tracemalloc.stop()
+    assert observed.events == 8
+    assert observed.held < 4_000_000
+
+
+def test_a_handler_that_was_killed_twice_does_not_leave_hundreds_of_batches_of_one(
+    agency: Agency, place: Place, inbox: Inbox
+) -> None:
+    inbox.deliver(place, *strangers(place, 200))
+    sizes = []
+    for number in range(20):
+        with agency.engine.begin() as connection:
+            batch = claim(connection, place.id, f"process {number}", size=200, lease_seconds=60, max_attempts=8)
+            if not batch:
+                break
+            sizes.append(len(batch))
+            if number >= 2:
+                finish(connection, f"process {number}", [Done(event.id, EventOutcome.NO_LEAD) for event in batch])
+        inbox.let_claims_run_out()
+    assert sizes[:2] == [200, 200]
+    assert (sum(sizes[2:]), len(sizes[2:])) == (200, 3)
+
+
+@given(size=st.integers(1, 500), max_attempts=st.integers(1, 20))
+def test_events_that_were_abandoned_are_tried_by_fewer_and_at_last_alone(size: int, max_attempts: int) -> None:
+    sizes = [abandoned_batch_size(size, attempts, max_attempts) for attempts in range(1, max_attempts)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(1 <= each <= size for each in sizes)
+    assert sizes[1:-1] == [] or sizes[1] <= max(1, size // 2)
+    if len(sizes) > 1:
+        assert sizes[-1] == 1
+
+
+def test_claims_use_small_indexes_with_a_backlog_behind_a_long_history(agency: Agency, place: Place) -> None:
+    """20,000 pending events behind 200,000 that are done; of some, claims ran out."""
+    agency.sql(
+        """INSERT INTO webhook_events (provider, dedupe_key, event_type, client_id, location_id, body, state,
+               claimed_by, claimed_until, attempts)
+           SELECT 'ghl', n::text, 'ContactDelete', :client_id, :place, '\\x7b7d', CASE WHEN n <= 200000 THEN 'done'
+               ELSE 'pending' END, CASE WHEN n > 219000 THEN 'gone' END, CASE WHEN n > 219000 THEN now() END, 1
+           FROM generate_series(1, 220000) AS n""",
+        client_id=place.client_id, place=place.id,
+    )  # fmt: skip
+    with agency.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE webhook_events"))
+    values = {
+        "location_id": place.id, "holder": "me", "seconds": 60, "size": 200, "max_attempts": 8, "attempts": 1,
+        "most_bytes": claims.MOST_BYTES_AT_ONCE, "error_class": "HandlerDied", "error_text": "a text",
+    }  # fmt: skip
+    for statement, index, most_rows in (
+        (claims._CLAIM_BATCH, "ix_webhook_events_in_order", 200),
+        (claims._CLAIM_ABANDONED, "ix_webhook_events_claimed", 1_000),
+        (claims._BURY, "ix_webhook_events_claimed", 1_000),
+        (claims._FEWEST_ATTEMPTS, "ix_webhook_events_claimed", 1_000),
+        (claims._RENEW, "ix_webhook_events_claimed", 1_000),
+        (claims._DUE_LOCATIONS, "ix_webhook_events_", 20_000),
+    ):
+        asked = {name: value for name, value in values.items() if f":{name}" in statement.text} | (
+            {"rested": True} if ":rested" in statement.text else {}
+        )
+        with agency.engine.connect() as connection:
+            plan = connection.execute(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.text}"), asked).scalar_one()
+        scans = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == "webhook_events"]
+        assert scans
+        walked = [node.get("Rows Removed by Filter", 0) + node["Actual Rows"] for node in scans]
+        assert max(walked) <= most_rows, plan
+        assert index in str(plan), plan
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(found for child in plan.get("Plans", []) for found in nodes(child))]
 
 
 KILLED_HANDLER = """

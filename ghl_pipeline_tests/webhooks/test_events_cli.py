@@ -1,5 +1,7 @@
 """`ghl-pipeline events` and the inbox in `status`, as an operator meets them."""
 
+from pathlib import Path
+
 import pytest
 
 from ghl_pipeline.settings import Settings
@@ -38,7 +40,7 @@ def test_dead_letters_are_seen_shown_replayed_and_handled(agency: Agency, place:
     shown = cli("events", "show", dead)
     assert "attempts: 8" in shown.out
     assert "555" not in shown.out + shown.err
-    assert cli("events", "replay", dead, "--json").document() == {"replayed": 1}
+    assert cli("events", "replay", dead, "--json").document() == {"replayed": 1, "left_alone": []}
     handled = cli("events", "handle", "--json").document()
     assert (handled["events_handled"], handled["lead_updated"], handled["no_lead"]) == (2, 1, 1)
     assert handled["failed"] == []
@@ -63,7 +65,78 @@ def test_replay_wants_to_know_which_and_unknown_ones_are_named(place: Place, cli
     assert (cli("events", "show", 4711).code, "4711" in cli("events", "show", 4711).err) == (2, True)
     assert cli("events", "list", "--state", "lost").code == 2
     assert cli("events", "replay", "--location", "nowhere").code == 2
-    assert cli("events", "replay", "--all", "--json").document() == {"replayed": 0}
+    assert cli("events", "replay", "--all", "--json").document() == {"replayed": 0, "left_alone": []}
+
+
+def test_replay_says_which_numbers_are_done_and_refuses_unknown_ones(
+    agency: Agency, place: Place, inbox: Inbox, cli: Cli
+) -> None:
+    done, dead, ignored = (inbox.deliver(place, contact_deleted(place, name * 20))[0] for name in "ABC")
+    agency.sql("UPDATE webhook_events SET state = 'done' WHERE id = :id", id=done)
+    agency.sql("UPDATE webhook_events SET state = 'dead' WHERE id = :id", id=dead)
+    agency.sql("UPDATE webhook_events SET state = 'ignored', body = NULL WHERE id = :id", id=ignored)
+    refused = cli("events", "replay", dead, 4711, done, 2**64)
+    assert refused.code == 2
+    assert f"no event 4711, {2**64}, so none was replayed. Done already: {done}." in refused.err
+    assert inbox.events([dead])[0]["state"] == "dead"
+    said = cli("events", "replay", dead, done, ignored)
+    assert said.code == 0
+    assert "1 events are due now" in said.out
+    assert f"done already: {done}\n" in said.out
+    assert f"deactivated: {ignored}\n" in said.out
+    assert cli("events", "replay", dead, done, "--json").document() == {
+        "replayed": 0, "left_alone": [{"id": done, "state": "done"}, {"id": dead, "state": "pending"}]
+    }  # fmt: skip
+
+
+def test_the_list_of_a_location_is_its_own_and_an_unknown_location_is_an_error(
+    agency: Agency, place: Place, inbox: Inbox, cli: Cli
+) -> None:
+    other, idle = agency.place("Other"), agency.place("Idle")
+    (ours,) = inbox.deliver(place, contact_deleted(place, "A" * 20))
+    (theirs,) = inbox.deliver(other, contact_deleted(other, "B" * 20))
+    agency.sql(
+        """INSERT INTO webhook_events (provider, dedupe_key, event_type, location_id, state)
+           VALUES ('ghl', 'of nobody', 'ContactDelete', 'LocationOfNoClientYet', 'ignored')"""
+    )
+
+    def listed(*words: object) -> list[int]:
+        return [event["id"] for event in cli("events", "list", "--json", *words).document()["events"]]
+
+    assert len(listed()) == 3
+    assert (listed("--location", place.id), listed("--location", other.id)) == ([ours], [theirs])
+    assert listed("--location", idle.id) == []
+    assert len(listed("--location", "LocationOfNoClientYet")) == 1
+    for state, expected in {"pending": [theirs], "done": [], "ignored": [], "dead": []}.items():
+        assert listed("--location", other.id, "--state", state) == expected
+    agency.sql("UPDATE webhook_events SET state = 'dead' WHERE id = :id", id=theirs)
+    assert listed("--state", "dead", "--location", other.id) == [theirs]
+    agency.sql("UPDATE webhook_events SET state = 'done' WHERE id = :id", id=theirs)
+    assert listed("--state", "done", "--location", other.id) == listed("--state", "done") == [theirs]
+    assert cli("clients", "deactivate", other.id).code == 0
+    assert listed("--location", other.id) == [theirs]
+    unknown = cli("events", "list", "--location", "NoSuchLocation12345", "--json")
+    assert (unknown.code, unknown.out) == (2, "")
+    assert "NoSuchLocation12345" in unknown.err
+    assert "clients list" in unknown.err
+
+
+@pytest.mark.parametrize("how", ["reactivate", "import"])
+def test_a_reactivated_client_gets_the_events_that_waited_for_it(
+    agency: Agency, place: Place, inbox: Inbox, cli: Cli, tmp_path: Path, how: str
+) -> None:
+    (event_id,) = inbox.deliver(place, sms(place, "A" * 20))
+    assert cli("clients", "deactivate", place.id).code == 0
+    assert inbox.outcomes() == ["ignored"]
+    if how == "reactivate":
+        document = cli("clients", "reactivate", place.id, "--json").document()
+        assert (document["active"], document["events_due"]) == (True, 1)
+    else:
+        (client,) = cli("clients", "list", "--json").document()["clients"]
+        file = tmp_path / "clients.csv"
+        file.write_text(f"name,location_id,token,active\n{client['name']},{place.id},,yes\n")
+        assert cli("clients", "import", file).code == 0
+    assert [event["state"] for event in inbox.events([event_id])] == ["pending"]
 
 
 def test_a_failing_location_ends_the_command_with_its_reason(

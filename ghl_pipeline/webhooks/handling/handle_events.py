@@ -2,7 +2,8 @@
 
 Four kinds of trouble end differently. An error of one event postpones that event. A bug does so too, once the batch has
 been taken apart to find whose it is. A failure of the location (its token, its quota, GHL down) gives back whatever
-needed GHL, untried, so that an outage of days makes no dead letters. A killed process leaves claims that run out.
+needed GHL, untried, so that an outage of days makes no dead letters. Where only the token is missing the work goes on
+to the last event, because some need none. A killed process leaves claims that run out.
 """
 
 import asyncio
@@ -10,9 +11,10 @@ import contextlib
 import os
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, text
@@ -20,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from ghl_pipeline.errors import ConfigurationError, DatabaseUnavailable, LocationBusy, UnknownClient
 from ghl_pipeline.ghl.errors import DailyQuotaReached, GhlError, PermanentGhlError
-from ghl_pipeline.locations.clients import ClientInactive
+from ghl_pipeline.locations.clients import ClientInactive, TokenMissing
 from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.privacy.redaction import safe_error_text
 from ghl_pipeline.webhooks.handling.event_work import EventWork
@@ -28,6 +30,7 @@ from ghl_pipeline.webhooks.handling.reports import EventsReport
 from ghl_pipeline.webhooks.handling.verdicts import Item, Place, Verdicts
 from ghl_pipeline.webhooks.inbox.claims import (
     HANDLING,
+    MOST_BYTES_AT_ONCE,
     REST_AFTER_FAILURE_SECONDS,
     REST_AFTER_REFUSAL_SECONDS,
     Claimed,
@@ -54,11 +57,13 @@ class HandlingRules:
     Attributes:
         max_attempts: after so many failures an event waits for a person.
         batch_size: events that are worked off together; as many leads are looked up with one search or a few.
+        batch_bytes: of their bodies together; a larger one is a batch of its own.
         lease_seconds: how long after a kill the events of a batch are left alone; a living worker renews it.
     """
 
     max_attempts: int = 8
     batch_size: int = 200
+    batch_bytes: int = MOST_BYTES_AT_ONCE
     lease_seconds: float = 60.0
 
 
@@ -84,8 +89,18 @@ class EventHandling:
         place = await in_thread(self._place, location_id)
         holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
         report = EventsReport()
+        tokenless: TokenMissing | None = None
+        rested_until = time.monotonic() + REST_AFTER_REFUSAL_SECONDS / 2
         while batch := await in_thread(self._claim, location_id, holder):
-            report += await self._batch(place, holder, batch)
+            try:
+                report += await self._batch(place, holder, batch)
+            except TokenMissing as error:
+                # What is behind these events may need no token. They rest, so none is met twice.
+                tokenless = error
+                if time.monotonic() > rested_until:
+                    break
+        if tokenless is not None:
+            raise tokenless
         return report
 
     def _place(self, location_id: str) -> Place:
@@ -106,9 +121,10 @@ class EventHandling:
                 size=self._rules.batch_size,
                 lease_seconds=self._rules.lease_seconds,
                 max_attempts=self._rules.max_attempts,
+                most_bytes=self._rules.batch_bytes,
             )
 
-    async def _batch(self, place: Place, holder: str, batch: Sequence[Claimed]) -> EventsReport:
+    async def _batch(self, place: Place, holder: str, batch: list[Claimed]) -> EventsReport:
         verdicts = Verdicts()
         try:
             async with self._kept(place.location_id, holder):
@@ -129,9 +145,11 @@ class EventHandling:
             raise
         return await in_thread(self._settle, holder, batch, verdicts, None, datetime.now(UTC))
 
-    def _read(self, place: Place, batch: Sequence[Claimed], verdicts: Verdicts) -> list[Item]:
+    def _read(self, place: Place, batch: list[Claimed], verdicts: Verdicts) -> list[Item]:
+        """The events that can be read. The bodies in `batch` are let go: 50 locations may be at work for minutes."""
         items: list[Item] = []
-        for claimed in batch:
+        for at, claimed in enumerate(batch):
+            batch[at] = replace(claimed, body=None)
             try:
                 if claimed.body is None:
                     raise UnreadableEvent("UnreadableEvent: the event's body is not kept any more.")
@@ -144,7 +162,7 @@ class EventHandling:
             except Exception as error:  # noqa: BLE001 - whatever one body does to the reader is that event's problem
                 verdicts.postpone(claimed, error)
             else:
-                items.append(Item(claimed, event))
+                items.append(Item(batch[at], event))
         return items
 
     async def _handle(self, place: Place, items: Sequence[Item], verdicts: Verdicts) -> None:
@@ -203,6 +221,7 @@ class EventHandling:
             dead=setback.dead,
             requests=verdicts.requests,
             phones_refused=verdicts.phones_refused,
+            values_refused=verdicts.values_refused,
         )
         for claimed in batch:
             if done := verdicts.done.get(claimed.id):

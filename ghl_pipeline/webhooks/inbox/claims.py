@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from ghl_pipeline.database.rows import as_array, as_json_rows
 from ghl_pipeline.errors import LocationBusy, PipelineError
+from ghl_pipeline.locations.clients import TokenMissing
 from ghl_pipeline.webhooks.events import Provider
 from ghl_pipeline.webhooks.outcomes import EventOutcome
 
@@ -76,27 +77,37 @@ class Setback:
     dead: int = 0
 
 
+# Of a body that is kept out of line the length is known without reading it.
+MOST_BYTES_AT_ONCE = 16 * 1024 * 1024
+
 _IS_DUE = "state = 'pending' AND due_at <= now() AND (claimed_until IS NULL OR claimed_until <= now())"
+# `claimed_until IS NULL` left out: the two are set together, and this way the index of claims is enough.
+_IS_ABANDONED = "state = 'pending' AND due_at <= now() AND claimed_by IS NOT NULL AND claimed_until <= now()"
+_LACKS_TOKEN = TokenMissing.__name__
 
 _DUE_LOCATIONS = text(f"""
     SELECT client.location_id FROM clients AS client
-    WHERE client.active AND client.ghl_token_encrypted IS NOT NULL
+    WHERE client.active
       AND EXISTS (SELECT FROM webhook_events AS event
-                  WHERE event.location_id = client.location_id AND event.client_id = client.id AND {_IS_DUE})
+                  WHERE event.location_id = client.location_id AND event.client_id = client.id AND {_IS_DUE}
+                    AND (client.ghl_token_encrypted IS NOT NULL OR event.error_class IS DISTINCT FROM '{_LACKS_TOKEN}'))
       AND NOT (:rested AND EXISTS (
           SELECT FROM (SELECT state, permanent, error_class, ended_at FROM location_attempts
                        WHERE capability = '{HANDLING}' AND location_id = client.location_id
                        ORDER BY id DESC LIMIT 1) AS latest
           WHERE latest.state = 'failed' AND latest.error_class <> '{LocationBusy.__name__}'
             AND latest.ended_at > now() - make_interval(secs =>
-                CASE WHEN latest.permanent OR latest.error_class = 'DailyQuotaReached'
+                CASE WHEN latest.permanent OR latest.error_class IN ('DailyQuotaReached', '{_LACKS_TOKEN}')
                      THEN {REST_AFTER_REFUSAL_SECONDS} ELSE {REST_AFTER_FAILURE_SECONDS} END)))
     ORDER BY client.id
 """)  # noqa: S608 - constants of ours
 
 
 def due_locations(connection: Connection, *, rested: bool = False) -> list[str]:
-    """Locations of active clients with a token that have an event to handle now, in the order of the clients.
+    """Locations of active clients that have an event to handle now, in the order of the clients.
+
+    Without a token some events can be handled all the same (an opt-out, a bounce). One that was given back because it
+    needs GHL makes its location due again only when the client has a token.
 
     Args:
         connection: reads only.
@@ -111,32 +122,47 @@ _BURY = text(f"""
     SET state = 'dead', claimed_by = NULL, claimed_until = NULL, error_class = :error_class, error_text = :error_text
     WHERE id = ANY(ARRAY(
         SELECT id FROM webhook_events
-        WHERE location_id = :location_id AND {_IS_DUE} AND claimed_by IS NOT NULL AND attempts >= :max_attempts
+        WHERE location_id = :location_id AND {_IS_ABANDONED} AND attempts >= :max_attempts
         FOR NO KEY UPDATE SKIP LOCKED))
 """)  # noqa: S608 - constants of ours
 
 # Abandoned once: the process was stopped or killed, and its batch goes on as a batch. Abandoned more often: perhaps an
-# event that kills whoever touches it, so each is taken alone, and the others of its batch do not die with it.
-_MAY_KILL = "(claimed_by IS NOT NULL AND attempts >= 2)"
+# event that kills whoever touches it.
+_MAY_KILL = "(claimed_by IS NOT NULL AND attempts >= least(2, :max_attempts - 1))"
 
+# The first event is taken however large it is. `SKIP LOCKED` locks what is looked at, which is all given back at the
+# commit but what was claimed. By `ANY(ARRAY())`: a join would be planned for the rows that the CTE is guessed to have.
 _CLAIM = """
     WITH due AS (
-        SELECT id FROM webhook_events
-        WHERE location_id = :location_id AND client_id IS NOT NULL AND {is_due} AND {which}
+        SELECT id, coalesce(octet_length(body), 0) AS size FROM webhook_events
+        WHERE location_id = :location_id AND client_id IS NOT NULL AND {which}
         ORDER BY id LIMIT :size FOR NO KEY UPDATE SKIP LOCKED
+    ), counted AS (
+        SELECT id, sum(size) OVER (ORDER BY id) AS bytes, row_number() OVER (ORDER BY id) AS place FROM due
     )
     UPDATE webhook_events AS event
     SET attempts = event.attempts + 1, claimed_by = :holder, claimed_until = now() + make_interval(secs => :seconds)
-    FROM due WHERE event.id = due.id
+    WHERE event.id = ANY(ARRAY(SELECT id FROM counted WHERE bytes <= :most_bytes OR place = 1))
     RETURNING event.id, event.provider, event.event_type, event.body, event.lead_id, event.received_at,
               event.occurred_at, event.attempts, event.found_by
 """
-_CLAIM_BATCH = text(_CLAIM.format(is_due=_IS_DUE, which=f"NOT {_MAY_KILL}"))
-_CLAIM_ALONE = text(_CLAIM.format(is_due=_IS_DUE, which=_MAY_KILL))
+_CLAIM_BATCH = text(_CLAIM.format(which=f"{_IS_DUE} AND NOT {_MAY_KILL}"))
+_CLAIM_ABANDONED = text(_CLAIM.format(which=f"{_IS_ABANDONED} AND attempts = :attempts"))
+_FEWEST_ATTEMPTS = text(f"""
+    SELECT min(attempts) FROM webhook_events
+    WHERE location_id = :location_id AND client_id IS NOT NULL AND {_IS_ABANDONED} AND {_MAY_KILL}
+""")  # noqa: S608 - constants of ours
 
 
 def claim(
-    connection: Connection, location_id: str, holder: str, *, size: int, lease_seconds: float, max_attempts: int
+    connection: Connection,
+    location_id: str,
+    holder: str,
+    *,
+    size: int,
+    lease_seconds: float,
+    max_attempts: int,
+    most_bytes: int = MOST_BYTES_AT_ONCE,
 ) -> list[Claimed]:
     """Takes due events of a location, in the order in which they came; what others are taking is passed over.
 
@@ -147,21 +173,19 @@ def claim(
         size: at most so many events.
         lease_seconds: until others may take them over.
         max_attempts: an event whose claims ran out so often is buried as a dead letter.
+        most_bytes: of bodies together; a larger one comes alone.
 
     Returns:
         Nothing when nothing is due.
     """
     died = HandlerDied("HandlerDied: the process that handled this event ended every time. See its log, then replay it")
-    bury = {
-        "location_id": location_id,
-        "max_attempts": max_attempts,
-        "error_class": HandlerDied.__name__,
-        "error_text": str(died),
-    }
-    connection.execute(_BURY, bury)
-    values = {"location_id": location_id, "holder": holder, "seconds": lease_seconds}
+    values = {"location_id": location_id, "max_attempts": max_attempts}
+    connection.execute(_BURY, {**values, "error_class": HandlerDied.__name__, "error_text": str(died)})
+    values |= {"holder": holder, "seconds": lease_seconds, "most_bytes": most_bytes}
     rows = connection.execute(_CLAIM_BATCH, {**values, "size": size}).all()
-    rows = rows or connection.execute(_CLAIM_ALONE, {**values, "size": 1}).all()
+    if not rows and (attempts := connection.execute(_FEWEST_ATTEMPTS, values).scalar()) is not None:
+        smaller = abandoned_batch_size(size, attempts, max_attempts)
+        rows = connection.execute(_CLAIM_ABANDONED, {**values, "attempts": attempts, "size": smaller}).all()
     return [
         Claimed(
             row.id, Provider(row.provider), row.event_type, row.body, row.lead_id, row.received_at, row.occurred_at,
@@ -171,14 +195,28 @@ def claim(
     ]  # fmt: skip
 
 
+def abandoned_batch_size(size: int, attempts: int, max_attempts: int) -> int:
+    """How many events are tried together that were abandoned so often: fewer each time, and in the end one.
+
+    One of them may kill whoever touches it. The last attempt is alone, so that it takes none with it; but a deployment
+    that stopped the handler twice must not turn 200 events into 200 batches.
+    """
+    if attempts <= 1 < max_attempts - 1:
+        return size
+    left, steps = max_attempts - 1 - attempts, max_attempts - 2
+    return max(1, min(size >> attempts - 1, int(size ** (left / steps)))) if left > 0 else 1
+
+
+_RENEW = text("""
+    UPDATE webhook_events SET claimed_until = now() + make_interval(secs => :seconds)
+    WHERE location_id = :location_id AND state = 'pending' AND claimed_by = :holder
+""")
+
+
 def renew(connection: Connection, location_id: str, holder: str, lease_seconds: float) -> int:
     """Keeps what the holder has claimed for that much longer from now; returns how many events it still has."""
-    query = text("""
-        UPDATE webhook_events SET claimed_until = now() + make_interval(secs => :seconds)
-        WHERE location_id = :location_id AND state = 'pending' AND claimed_by = :holder
-    """)
     values = {"location_id": location_id, "holder": holder, "seconds": lease_seconds}
-    return connection.execute(query, values).rowcount
+    return connection.execute(_RENEW, values).rowcount
 
 
 def finish(connection: Connection, holder: str, events: Sequence[Done]) -> int:

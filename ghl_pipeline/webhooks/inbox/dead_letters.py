@@ -1,4 +1,7 @@
-"""What a person sees of the inbox and does with it: events by state, one event, replaying, dropping old bodies."""
+"""What a person sees of the inbox: events by state, one event, its body; and dropping old bodies.
+
+Trying events again is in `replays.py`.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields
@@ -8,9 +11,14 @@ from sqlalchemy import Connection, Engine, Row, text
 
 from ghl_pipeline.database.rows import as_array
 from ghl_pipeline.errors import InvalidInput
+from ghl_pipeline.locations.clients import TokenMissing
 
 STATES = ("pending", "done", "ignored", "dead")
 BODIES_PER_STATEMENT = 5000
+_LARGEST_BIGINT = 2**63 - 1
+# Done and ignored events are the whole history, without an index by state: a rare one would be looked for in millions.
+_HISTORY = ("done", "ignored")
+MOST_LOOKED_AT = 100_000
 
 
 class UnknownEvent(InvalidInput):
@@ -51,7 +59,13 @@ _EVENT = """
 def list_events(
     connection: Connection, *, state: str | None = None, location_id: str | None = None, limit: int = 50
 ) -> list[EventRow]:
-    """The latest events, newest first.
+    """The latest events, newest first; done and ignored ones of the latest 100,000 events only.
+
+    Args:
+        connection: reads only.
+        state: only these; one of `STATES`.
+        location_id: only of this location, with those that came before it was a client's.
+        limit: at most so many.
 
     Raises:
         InvalidInput: there is no such state.
@@ -60,12 +74,37 @@ def list_events(
         raise InvalidInput(f"There is no state {state[:40]!r}. Events are: {', '.join(STATES)}.")
     query = text(f"""
         {_EVENT}
-        WHERE (CAST(:state AS text) IS NULL OR state = :state)
-          AND (CAST(:location_id AS text) IS NULL OR location_id = :location_id)
-        ORDER BY id DESC LIMIT :limit
+        WHERE id = ANY(ARRAY({_latest(state, by_location=location_id is not None)}))
+        ORDER BY id DESC
     """)
-    rows = connection.execute(query, {"state": state, "location_id": location_id, "limit": limit})
-    return [_event(row) for row in rows]
+    values: dict[str, object] = {"limit": limit}
+    if state in _HISTORY:
+        values["state"] = state
+    if location_id is not None:
+        values["location_id"] = location_id
+    return [_event(row) for row in connection.execute(query, values)]
+
+
+_OF_CLIENT = "client_id = (SELECT id FROM clients WHERE location_id = :location_id)"
+_OF_NOBODY = "client_id IS NULL AND location_id = :location_id"
+
+
+def _latest(state: str | None, *, by_location: bool) -> str:
+    """A query of ids, with the parameters `limit`, `state` and `location_id` where they are asked for."""
+    is_bounded = state in _HISTORY
+    # `state` as a constant in these two, so that the index of such events alone is used.
+    test = f"state = '{state}'" if state is not None and not is_bounded else "TRUE"
+    size = str(MOST_LOOKED_AT) if is_bounded else ":limit"
+    places: tuple[str, ...] = ("TRUE",)
+    if by_location:
+        # The small indexes of these two begin with the location; the index of all events begins with the client.
+        places = ("location_id = :location_id",) if state in ("pending", "dead") else (_OF_CLIENT, _OF_NOBODY)
+    latest = " UNION ALL ".join(
+        f"(SELECT id, state FROM webhook_events WHERE {place} AND {test} ORDER BY id DESC LIMIT {size})"  # noqa: S608
+        for place in places
+    )
+    wanted = "WHERE state = :state" if is_bounded else ""
+    return f"SELECT id FROM ({latest}) AS latest {wanted} ORDER BY id DESC LIMIT :limit"  # noqa: S608 - words of ours
 
 
 def show_event(connection: Connection, event_id: int) -> EventRow:
@@ -76,43 +115,37 @@ def show_event(connection: Connection, event_id: int) -> EventRow:
     return _event(row)
 
 
+def states_of(connection: Connection, event_ids: Collection[int]) -> dict[int, str]:
+    """The state of each of these events; without those that the inbox does not have."""
+    known = text("SELECT id, state FROM webhook_events WHERE id = ANY(CAST(:ids AS bigint[]))")
+    ids = as_array(event_id for event_id in event_ids if 0 < event_id <= _LARGEST_BIGINT)
+    return {row.id: row.state for row in connection.execute(known, {"ids": ids})}
+
+
 def body_of(connection: Connection, event_id: int) -> bytes | None:
     """The event's body as it was sent: a person's data. None when it is kept no more."""
     body = connection.execute(text("SELECT body FROM webhook_events WHERE id = :id"), {"id": event_id}).scalar()
     return None if body is None else bytes(body)
 
 
-def replay(connection: Connection, *, event_ids: Collection[int] | None = None, location_id: str | None = None) -> int:
-    """Makes dead events, and those that wait for their next attempt, due now, with all their attempts before them.
-
-    Events that are done, ignored, or in work are left alone, as are those whose body is gone.
-
-    Args:
-        connection: in the caller's transaction.
-        event_ids: only these; None: all.
-        location_id: only of this location; None: of all.
-
-    Returns:
-        How many are due now because of this.
-    """
-    query = text("""
-        UPDATE webhook_events
-        SET state = 'pending', attempts = 0, due_at = now(), claimed_by = NULL, claimed_until = NULL
-        WHERE body IS NOT NULL AND client_id IS NOT NULL
-          AND (state = 'dead' OR (state = 'pending' AND due_at > now() AND claimed_by IS NULL))
-          AND (:all OR id = ANY(CAST(:ids AS bigint[])))
-          AND (CAST(:location_id AS text) IS NULL OR location_id = :location_id)
-    """)
-    values = {"all": event_ids is None, "ids": as_array(event_ids or ()), "location_id": location_id}
-    return connection.execute(query, values).rowcount
-
-
 def purge_bodies(engine: Engine, older_than: timedelta) -> int:
     """Drops the bodies of events that are done or ignored and came longer ago; their rows stay, for their keys.
+
+    Pending events that nobody handles become ignored: those of deactivated clients, of which the receiver learns some
+    seconds later; and those that have waited for their client's token for longer.
 
     Returns:
         How many bodies were dropped.
     """
+    ignore = text(f"""
+        UPDATE webhook_events AS event
+        SET state = 'ignored', claimed_by = NULL, claimed_until = NULL
+        FROM clients AS client
+        WHERE client.id = event.client_id AND event.state = 'pending'
+          AND (NOT client.active
+               OR (client.ghl_token_encrypted IS NULL AND event.error_class = '{TokenMissing.__name__}'
+                   AND event.received_at < now() - CAST(:older_than AS interval)))
+    """)  # noqa: S608 - a constant of ours
     query = text("""
         UPDATE webhook_events SET body = NULL WHERE id = ANY(ARRAY(
             SELECT id FROM webhook_events
@@ -120,6 +153,8 @@ def purge_bodies(engine: Engine, older_than: timedelta) -> int:
               AND state IN ('done', 'ignored')
             ORDER BY received_at LIMIT :size))
     """)
+    with engine.begin() as connection:
+        connection.execute(ignore, {"older_than": older_than})
     purged = 0
     while True:
         with engine.begin() as connection:
