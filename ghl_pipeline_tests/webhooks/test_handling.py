@@ -236,6 +236,66 @@ async def test_a_person_who_opted_out_before_is_linked_and_not_created(
     assert agency.row(lead_id)["status"] == "unsubscribed"
 
 
+@pytest.mark.parametrize("status", ["unsubscribed", " Do_Not_Contact "])
+async def test_whom_the_dashboard_says_not_to_contact_gets_no_contact(
+    agency: Agency, place: Place, inbox: Inbox, status: str
+) -> None:
+    lead_id = agency.lead(place, email="ada@example.com", emailbison_lead_id=70, status=status)
+    (event,) = await inbox.handled(place, bison("LEAD_INTERESTED"))
+    assert (event["outcome"], writes(agency, place)) == ("not_found", (0, 0))
+    assert (agency.row(lead_id)["status"], agency.row(lead_id)["opted_out_at"]) == (status, None)
+
+
+async def test_an_opt_out_holds_for_every_lead_that_it_names(agency: Agency, place: Place, inbox: Inbox) -> None:
+    by_number = agency.lead(place, email="old@example.com", emailbison_lead_id=70, status="interested")
+    by_address = agency.lead(place, email="ada@example.com", status="unsubscribed")
+    other = agency.lead(place, email="bob@example.com", status="interested")
+    (event,) = await inbox.handled(place, bison("LEAD_UNSUBSCRIBED", reply_id=None))
+    assert (event["outcome"], event["lead_id"]) == ("lead_updated", by_number)
+    for lead_id in (by_number, by_address):
+        row = agency.row(lead_id)
+        assert (row["status"], row["opted_out_at"] is not None) == ("unsubscribed", True)
+    assert (agency.row(other)["status"], agency.row(other)["opted_out_at"]) == ("interested", None)
+
+
+async def test_a_reply_is_one_leads_only(agency: Agency, place: Place, inbox: Inbox) -> None:
+    by_number = agency.lead(place, email="old@example.com", emailbison_lead_id=70, status="new")
+    by_address = agency.lead(place, email="ada@example.com", status="new")
+    await inbox.handled(place, bison("EMAIL_BOUNCED"))
+    assert [agency.row(lead_id)["status"] for lead_id in (by_number, by_address)] == ["bounced", "new"]
+
+
+@pytest.mark.parametrize(("channel", "status"), [("RCS", "unsubscribed"), ("WhatsApp", "replied")])
+async def test_stop_is_an_opt_out_where_the_carriers_rule(
+    agency: Agency, place: Place, inbox: Inbox, channel: str, status: str
+) -> None:
+    lead_id = agency.lead(place, **COMPLETE, ghl_contact_id="A" * 20, status="new")
+    await inbox.handled(place, sms(place, "A" * 20, "STOP") | {"messageType": channel})
+    assert agency.row(lead_id)["status"] == status
+
+
+async def test_what_a_person_sets_while_ghl_is_down_outlives_the_next_attempt(
+    agency: Agency, place: Place, inbox: Inbox
+) -> None:
+    replied = agency.lead(place, email="ada@example.com", emailbison_lead_id=70, status="new")
+    stopped = agency.lead(place, ghl_contact_id="A" * 20, status="new")
+    agency.sandbox.faults(error_rate=1.0)
+    inbox.deliver(place, bison("LEAD_REPLIED"), sms(place, "A" * 20, "STOP"))
+    with pytest.raises(TransientGhlError):
+        await inbox.handle(place)
+    assert [agency.row(id_)["status"] for id_ in (replied, stopped)] == ["replied", "unsubscribed"]
+    agency.edit(replied, status="new")
+    agency.edit(stopped, status="new", opted_out_at=None)
+    agency.sandbox.faults()
+    inbox.make_due()
+    await inbox.handle(place)
+    assert {event["state"] for event in inbox.events()} == {"done"}
+    assert agency.row(replied)["status"] == "new"
+    assert agency.row(stopped)["status"] == "unsubscribed", "an opt-out is not undone"
+    await inbox.handled(place, bison("LEAD_REPLIED", reply_id=901))
+    assert agency.row(replied)["status"] == "replied", "another reply is another event"
+
+
 async def test_bounces_and_opt_outs_of_strangers_make_no_lead(agency: Agency, place: Place, inbox: Inbox) -> None:
     known = agency.lead(place, email="ada@example.com", status="contacted")
     events = await inbox.handled(
@@ -259,11 +319,23 @@ async def test_a_protected_status_is_left_alone(agency: Agency, place: Place, in
 
 async def test_an_interested_lead_without_contact_gets_one(agency: Agency, place: Place, inbox: Inbox) -> None:
     events = await inbox.handled(place, bison("LEAD_REPLIED"), bison("LEAD_INTERESTED"))
-    assert [event["outcome"] for event in events] == ["contact_created", "contact_created"]
+    assert [event["outcome"] for event in events] == ["lead_updated", "contact_created"]
     (row,), (contact,) = agency.rows(), contacts(place)
     assert (row["ghl_contact_id"], row["status"], contact.email) == (contact.id, "interested", "ada@example.com")
     assert writes(agency, place) == (1, 0)
     assert agency.count("messages") == 1
+
+
+async def test_of_all_events_of_a_created_contact_one_counts_as_its_creation(
+    agency: Agency, place: Place, inbox: Inbox
+) -> None:
+    told = [bison(kind, reply_id=number) for number in (1, 2) for kind in ("LEAD_REPLIED", "LEAD_INTERESTED")]
+    inbox.deliver(place, *told)
+    report = await inbox.handle(place)
+    assert report.outcomes == {"contact_created": 1, "lead_updated": 3}
+    (created,) = (event for event in inbox.events() if event["outcome"] == "contact_created")
+    assert created["event_type"] == "LEAD_INTERESTED"
+    assert writes(agency, place) == (1, 0)
 
 
 async def test_five_deliveries_and_replays_create_one_contact(agency: Agency, place: Place, inbox: Inbox) -> None:

@@ -1,15 +1,24 @@
 """The rule for a lead's status: a table of cases, and that the order of events does not matter."""
 
+from datetime import UTC, datetime
 from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ghl_pipeline.database.messages import NewMessage
 from ghl_pipeline.webhooks.events import EventKind
-from ghl_pipeline.webhooks.handling.lead_status import opts_out, status_after, status_of_both, statuses_of
+from ghl_pipeline.webhooks.handling.lead_status import (
+    has_opted_out,
+    message_opts_out,
+    opts_out,
+    status_after,
+    status_of_both,
+    statuses_of,
+)
 
-PROTECTED = frozenset({"booked", "won", "do_not_contact"})
+PROTECTED = frozenset({"booked", "won"})
 REPLIED, INTERESTED = EventKind.LEAD_REPLIED, EventKind.LEAD_INTERESTED
 BOUNCED, UNSUBSCRIBED = EventKind.LEAD_BOUNCED, EventKind.LEAD_UNSUBSCRIBED
 
@@ -41,6 +50,8 @@ def after(current: str | None, kind: EventKind, *, opted_out: bool = False, is_a
         ("Booked ", BOUNCED, None),
         ("booked", UNSUBSCRIBED, "unsubscribed"),
         ("do_not_contact", UNSUBSCRIBED, "unsubscribed"),
+        (" Do_Not_Contact", INTERESTED, None),
+        ("do_not_contact", BOUNCED, None),
         ("new", EventKind.MESSAGE_SENT, None),
         ("new", EventKind.CONTACT_CHANGED, None),
         ("new", EventKind.OTHER, None),
@@ -119,6 +130,8 @@ def test_events_of_one_person_at_two_leads_end_as_if_they_were_one(
         ("unsubscribed", "booked", None),
         ("booked", "unsubscribed", "unsubscribed"),
         ("booked", "interested", None),
+        ("do_not_contact", "interested", None),
+        ("interested", "do_not_contact", "do_not_contact"),
         (None, None, None),
     ],
 )
@@ -154,3 +167,33 @@ def test_a_carriers_keyword_alone_is_an_opt_out(body: str) -> None:
 )  # fmt: skip
 def test_a_keyword_among_other_words_is_none(body: str) -> None:
     assert not opts_out(body)
+
+
+@pytest.mark.parametrize(
+    ("direction", "channel", "is_one"),
+    [
+        ("inbound", "sms", True),
+        ("inbound", "rcs", True),
+        ("inbound", " SMS ", True),
+        ("outbound", "sms", False),
+        ("inbound", "email", False),
+        ("inbound", "whatsapp", False),
+    ],
+)
+def test_a_keyword_counts_by_the_channels_of_the_carriers(direction: str, channel: str, is_one: bool) -> None:
+    message = NewMessage(provider="ghl", channel=channel, direction=direction, body="STOP")
+    assert message_opts_out(message) is is_one
+
+
+@pytest.mark.parametrize(
+    ("status", "when", "opted_out"),
+    [
+        ("new", None, False),
+        (None, None, False),
+        ("new", datetime(2026, 5, 4, tzinfo=UTC), True),
+        ("Unsubscribed ", None, True),
+        ("do_not_contact", None, True),
+    ],
+)
+def test_who_must_not_be_written_to(status: str | None, when: datetime | None, opted_out: bool) -> None:
+    assert has_opted_out(status, when) is opted_out

@@ -16,14 +16,14 @@ from ghl_pipeline.ghl.ids import is_contact_id
 from ghl_pipeline.ghl.payloads import Contact
 from ghl_pipeline.hydration.sync import Unite, hydrate_from_contacts
 from ghl_pipeline.webhooks.events import EventKind, Provider
-from ghl_pipeline.webhooks.handling.known_leads import (
+from ghl_pipeline.webhooks.handling.contact_news import (
     ContactSeen,
-    KnownLead,
-    Matches,
     contact_news,
     mark_alive,
     mark_deleted,
+    note_contacts,
 )
+from ghl_pipeline.webhooks.handling.known_leads import KnownLead, Matches
 from ghl_pipeline.webhooks.handling.verdicts import Item, Place, Verdicts
 from ghl_pipeline.webhooks.outcomes import EventOutcome
 
@@ -72,6 +72,7 @@ def handle_contact_events(
             to_ask.setdefault(matches.by_email.id, []).append(item)
         else:
             verdicts.finish(item, EventOutcome.NO_LEAD)
+    _note_contacts(engine, [*(item for asked in to_ask.values() for item in asked), *_changes(contacts)])
     changed, united = _apply(engine, place, contacts, unite)
     for group in contacts.values():
         outcome = EventOutcome.LEAD_UPDATED if group.lead.id in changed else EventOutcome.UNCHANGED
@@ -88,14 +89,14 @@ def _apply(
 ) -> tuple[set[int], Mapping[int, int]]:
     """Writes what the latest events of each contact say; returns the leads that changed, and those that were united."""
     with engine.connect() as connection:
-        news = contact_news(connection, {group.lead.id for group in contacts.values()})
+        news = contact_news(connection, {(group.lead.id, contact_id) for contact_id, group in contacts.items()})
     told: list[tuple[int, Contact]] = []
     deleted: list[ContactSeen] = []
     alive: list[ContactSeen] = []
     shown: list[Contact] = []
     for contact_id, group in contacts.items():
         lead_id = group.lead.id
-        seen_at: datetime | None = news.get(lead_id)
+        seen_at: datetime | None = news.get((lead_id, contact_id))
         latest = max(group.changes, key=lambda item: (item.at, item.id), default=None)
         if latest is not None and (seen_at is None or latest.at >= seen_at):
             seen_at = latest.at
@@ -122,6 +123,18 @@ def _apply(
             changed |= mark_alive(connection, place.client_id, alive)
             changed |= mark_deleted(connection, place.client_id, deleted)
     return changed, united
+
+
+def _changes(contacts: Mapping[str, _OfContact]) -> list[Item]:
+    return [item for group in contacts.values() for item in group.changes]
+
+
+def _note_contacts(engine: Engine, items: Sequence[Item]) -> None:
+    """What a later event of the same contact is compared with, if these end as the lead's."""
+    contact_ids = {item.id: contact_id for item in items if (contact_id := _contact_id(item)) is not None}
+    if contact_ids:
+        with engine.begin() as connection:
+            note_contacts(connection, contact_ids)
 
 
 def _contact_id(item: Item) -> str | None:

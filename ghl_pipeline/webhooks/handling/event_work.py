@@ -4,10 +4,10 @@ Every step is idempotent, and is written before the events count as done: a proc
 the same again. What can be said without GHL comes first, so that an outage holds up only what needs GHL.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, assert_never
+from typing import Protocol
 
 from sqlalchemy import Engine
 
@@ -29,16 +29,12 @@ from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.webhooks.ensuring.ensure import CreationUnsettled, Ensured
 from ghl_pipeline.webhooks.events import EventKind
 from ghl_pipeline.webhooks.handling.contact_events import handle_contact_events
-from ghl_pipeline.webhooks.handling.known_leads import (
-    KnownLead,
-    Matches,
-    StatusChange,
-    change_statuses,
-    find_leads,
-    leads_by_id,
-)
-from ghl_pipeline.webhooks.handling.lead_status import opts_out
+from ghl_pipeline.webhooks.handling.early_events import EarlyEvents
+from ghl_pipeline.webhooks.handling.known_leads import KnownLead, Matches, find_leads, leads_by_id
+from ghl_pipeline.webhooks.handling.lead_status import message_opts_out
+from ghl_pipeline.webhooks.handling.left_to_do import left_to_do
 from ghl_pipeline.webhooks.handling.one_person import OnePerson
+from ghl_pipeline.webhooks.handling.status_changes import StatusChange, applied_events, change_statuses, note_applied
 from ghl_pipeline.webhooks.handling.verdicts import Item, Place, Verdicts
 from ghl_pipeline.webhooks.outcomes import EventOutcome
 
@@ -81,47 +77,31 @@ class EventWork:
             UnknownClient, InvalidInput, ConfigurationError: the location cannot be worked on.
         """
         found, leads = await in_thread(self._find, place, items)
-        updated = await in_thread(self._change_statuses, place, items, leads)
-        to_ask: dict[int, list[Item]] = {}
-        to_ensure: dict[int, list[Item]] = {}
-        messages: list[Item] = []
-        contacts: list[Item] = []
-        for item in items:
-            kind, lead = item.event.kind, leads.get(item.id)
-            match kind:
-                case EventKind.CONTACT_CHANGED | EventKind.CONTACT_DELETED:
-                    contacts.append(item)
-                case EventKind.OTHER:
-                    verdicts.finish(item, EventOutcome.UNCHANGED)
-                case _ if lead is None:
-                    verdicts.finish(item, EventOutcome.NO_LEAD)
-                case EventKind.MESSAGE_SENT | EventKind.MESSAGE_OF_KNOWN_LEAD:
-                    messages.append(item)
-                case EventKind.MESSAGE_RECEIVED | EventKind.LEAD_REPLIED:
-                    to_ask.setdefault(lead.id, []).append(item)
-                case EventKind.LEAD_INTERESTED:
-                    to_ensure.setdefault(lead.id, []).append(item)
-                case EventKind.LEAD_BOUNCED | EventKind.LEAD_UNSUBSCRIBED:
-                    changed = lead.id in updated
-                    outcome = EventOutcome.LEAD_UPDATED if changed else EventOutcome.UNCHANGED
-                    verdicts.finish(item, outcome, lead.id)
-                case _:
-                    assert_never(kind)
-        await in_thread(self._store_messages, place, messages, leads, verdicts)
-        asked, changed_leads, united = await in_thread(
-            handle_contact_events, self._engine, place, contacts, found, verdicts, unite=self._unite
+        early = EarlyEvents(self._engine, place)
+        waiting = await in_thread(early.of_these_leads, items, leads)
+        updated = await in_thread(self._change_statuses, place, items, found, leads)
+        left = left_to_do(items, found, leads, waiting=waiting, updated=updated, verdicts=verdicts)
+        await in_thread(self._store_messages, place, left.messages, leads, verdicts)
+        to_ask, changed_leads, united = await in_thread(
+            handle_contact_events, self._engine, place, left.contacts, found, verdicts, unite=self._unite
         )
         updated |= changed_leads
-        for lead_id, events in asked.items():
+        for lead_id, events in left.to_ask.items():
             to_ask.setdefault(lead_id, []).extend(events)
+        to_ensure = left.to_ensure
         # From here on leads can become part of others, and their events are those leads' then. An interested one has
         # an address, so that it is always the one that stays.
         verdicts.moved(united)
         to_ask = _moved(to_ask, united)
-        await self._may_be_ensured(place, to_ask, to_ensure, verdicts)
-        united = {**united, **await self._hydrate(place, to_ask, updated, verdicts)}
-        for lead_id, events in to_ensure.items():
-            await self._ensure(place, lead_id, events, verdicts, was_united=lead_id in united.values())
+        await in_thread(early.note_strangers, items, verdicts)
+        try:
+            await self._may_be_ensured(place, to_ask, to_ensure, verdicts)
+            united = {**united, **await self._hydrate(place, to_ask, updated, verdicts)}
+            for lead_id, events in to_ensure.items():
+                await self._ensure(place, lead_id, events, verdicts, was_united=lead_id in united.values())
+        finally:
+            # Also when GHL fails: what is done by then is not looked at again.
+            await in_thread(early.of_leads_of, verdicts)
 
     def _find(self, place: Place, items: Sequence[Item]) -> tuple[dict[int, Matches], dict[int, KnownLead]]:
         """By event id: which leads have the person's keys, and which lead the event is about, if any."""
@@ -133,22 +113,28 @@ class EventWork:
         leads = {item.id: stored.get(item.claimed.lead_id or 0) or found[item.id].lead for item in items}
         return found, {event_id: lead for event_id, lead in leads.items() if lead is not None}
 
-    def _change_statuses(self, place: Place, items: Sequence[Item], leads: Mapping[int, KnownLead]) -> set[int]:
-        changes = [
-            StatusChange(
-                leads[item.id].id,
-                item.event.kind,
-                item.at,
-                is_automated=item.event.message is not None and item.event.message.is_automated,
-                opts_out=_opts_out(item),
-            )
-            for item in items
-            if item.id in leads and item.event.kind in CHANGES_STATUS
-        ]
-        if not changes:
+    def _change_statuses(
+        self, place: Place, items: Sequence[Item], found: Mapping[int, Matches], leads: Mapping[int, KnownLead]
+    ) -> set[int]:
+        """Gives leads the status that the events ask for; returns those that changed.
+
+        An event does so once, since a person may have set another one before it is tried again. An opt-out is never
+        undone, and holds for every lead that has one of the person's keys.
+        """
+        telling = [item for item in items if item.id in leads and item.event.kind in CHANGES_STATUS]
+        if not telling:
             return set()
         with self._engine.begin() as connection:
-            return change_statuses(connection, place.client_id, changes, self._protected)
+            applied = applied_events(connection, [item.id for item in telling])
+            changes = [
+                change
+                for item in telling
+                if item.id not in applied or _opts_out(item)
+                for change in _status_changes(item, leads[item.id].id, found[item.id].ids)
+            ]
+            changed = change_statuses(connection, place.client_id, changes, self._protected) if changes else set()
+            note_applied(connection, [item.id for item in telling])
+        return changed
 
     def _store_messages(
         self, place: Place, items: Sequence[Item], leads: Mapping[int, KnownLead], verdicts: Verdicts
@@ -238,11 +224,15 @@ class EventWork:
         else:
             verdicts.requests += ensured.requests
             verdicts.phones_refused += ensured.phone_refused
+            verdicts.values_refused += ensured.values_refused
             verdicts.moved(ensured.united)
             is_more = was_united and ensured.outcome is EventOutcome.UNCHANGED
             outcome = EventOutcome.LEAD_UPDATED if is_more else ensured.outcome
+            cause = min((item.id for item in items if item.event.kind is EventKind.LEAD_INTERESTED), default=None)
             for item in items:
-                verdicts.finish(item, outcome, ensured.united.get(lead_id, lead_id))
+                is_others = outcome is EventOutcome.CONTACT_CREATED and item.id != cause  # it is one contact
+                own = EventOutcome.LEAD_UPDATED if is_others else outcome
+                verdicts.finish(item, own, ensured.united.get(lead_id, lead_id))
 
 
 def _moved(by_lead: Mapping[int, list[Item]], united: Mapping[int, int]) -> dict[int, list[Item]]:
@@ -258,9 +248,23 @@ def _opts_out(item: Item) -> bool:
     event = item.event
     if event.kind is EventKind.LEAD_UNSUBSCRIBED:
         return True
-    if event.kind is not EventKind.MESSAGE_RECEIVED or event.message is None or event.message.channel != "sms":
-        return False
-    return opts_out(event.message.body)
+    return event.kind is EventKind.MESSAGE_RECEIVED and event.message is not None and message_opts_out(event.message)
+
+
+def _status_changes(item: Item, lead_id: int, matching: Collection[int]) -> list[StatusChange]:
+    """What the event asks for its lead, and an opt-out for all leads that the person's keys match."""
+    message = item.event.message
+    opts_out = _opts_out(item)
+    return [
+        StatusChange(
+            id_,
+            item.event.kind,
+            item.at,
+            is_automated=message is not None and message.is_automated,
+            opts_out=opts_out,
+        )
+        for id_ in sorted({lead_id, *matching} if opts_out else {lead_id})
+    ]
 
 
 def _outcome(lead: LeadSync, *, changed: bool) -> EventOutcome:

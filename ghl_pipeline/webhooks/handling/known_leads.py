@@ -1,29 +1,38 @@
-"""The leads that events are about: finding them, and what an event changes in them without asking GHL.
+"""The leads that events are about: finding them by what a person is known by.
 
 Every statement is bound to one client, so that an id or an address that another client has too cannot reach its rows.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
-from sqlalchemy import Connection, Row, TextClause, text
+from sqlalchemy import Connection, Row, text
 
 from ghl_pipeline.database.leads import NewLead
 from ghl_pipeline.database.rows import as_array, as_json_rows
 from ghl_pipeline.database.storable import storable_text
-from ghl_pipeline.webhooks.events import EventKind
-from ghl_pipeline.webhooks.handling.lead_status import status_after
+from ghl_pipeline.webhooks.handling.lead_status import has_opted_out
+from ghl_pipeline.webhooks.person_keys import person_keys
 
 
 @dataclass(frozen=True, slots=True)
 class KnownLead:
-    """A lead of the client, as far as handling an event needs it."""
+    """A lead of the client, as far as handling an event needs it. Its `repr` shows ids only."""
 
     id: int
     contact_id: str | None
     opted_out: bool
     contact_deleted_at: datetime | None
+    emailbison_lead_id: int | None = None
+    email: str | None = field(default=None, repr=False)
+
+    @property
+    def keys(self) -> tuple[UUID, ...]:
+        """What it is known by, as `person_keys`."""
+        known_by = NewLead(contact_id=self.contact_id, emailbison_lead_id=self.emailbison_lead_id, email=self.email)
+        return person_keys(known_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,49 +48,38 @@ class Matches:
         """By contact id, else by EmailBison id, else by e-mail: the order in which a lead is stored."""
         return self.by_contact or self.by_emailbison or self.by_email
 
-
-@dataclass(frozen=True, slots=True)
-class StatusChange:
-    """What an event says of a lead's status. `opts_out`: the person asked not to be written to."""
-
-    lead_id: int
-    kind: EventKind
-    at: datetime
-    is_automated: bool = False
-    opts_out: bool = False
+    @property
+    def ids(self) -> set[int]:
+        """Every lead that has one of the keys."""
+        return {lead.id for lead in (self.by_contact, self.by_emailbison, self.by_email) if lead is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class ContactSeen:
-    """What GHL said of a lead's contact, that it is deleted or that it is there, and when."""
+_COLUMNS = """
+    lead.id, lead.ghl_contact_id, lead.emailbison_lead_id, lead.email, lead.status, lead.opted_out_at,
+    lead.contact_deleted_at
+"""
 
-    lead_id: int
-    contact_id: str
-    at: datetime
-
-
-_COLUMNS = "lead.id, lead.ghl_contact_id, lead.opted_out_at IS NOT NULL AS opted_out, lead.contact_deleted_at"
+# Each branch brings its columns along: a join back to `leads` by id was planned as a hash join over the whole table.
+_FIND = text(f"""
+    SELECT asked.n, found.*
+    FROM json_to_recordset(CAST(:rows AS json)) AS asked (
+        n integer, contact_id text, emailbison_lead_id bigint, email text)
+    CROSS JOIN LATERAL (
+        SELECT 'contact' AS key, {_COLUMNS} FROM leads AS lead
+        WHERE client_id = :client_id AND ghl_contact_id <> '' AND ghl_contact_id = asked.contact_id
+        UNION ALL
+        SELECT 'emailbison', {_COLUMNS} FROM leads AS lead
+        WHERE client_id = :client_id AND emailbison_lead_id IS NOT NULL
+          AND emailbison_lead_id = asked.emailbison_lead_id
+        UNION ALL
+        SELECT 'email', {_COLUMNS} FROM leads AS lead
+        WHERE client_id = :client_id AND btrim(email) <> '' AND lower(btrim(email)) = lower(btrim(asked.email))
+    ) AS found
+""")  # noqa: S608 - constants of ours
 
 
 def find_leads(connection: Connection, client_id: int, persons: Sequence[NewLead]) -> list[Matches]:
     """The client's leads that have the keys of these persons, in one statement; an entry for each person, in order."""
-    query = text(f"""
-        SELECT asked.n, found.key, {_COLUMNS}
-        FROM json_to_recordset(CAST(:rows AS json)) AS asked (
-            n integer, contact_id text, emailbison_lead_id bigint, email text)
-        CROSS JOIN LATERAL (
-            SELECT 'contact' AS key, id FROM leads
-            WHERE client_id = :client_id AND ghl_contact_id <> '' AND ghl_contact_id = asked.contact_id
-            UNION ALL
-            SELECT 'emailbison', id FROM leads
-            WHERE client_id = :client_id AND emailbison_lead_id IS NOT NULL
-              AND emailbison_lead_id = asked.emailbison_lead_id
-            UNION ALL
-            SELECT 'email', id FROM leads
-            WHERE client_id = :client_id AND btrim(email) <> '' AND lower(btrim(email)) = lower(btrim(asked.email))
-        ) AS found
-        JOIN leads AS lead ON lead.id = found.id
-    """)  # noqa: S608 - constants of ours
     rows = [
         {
             "n": n,
@@ -93,7 +91,7 @@ def find_leads(connection: Connection, client_id: int, persons: Sequence[NewLead
     ]
     found: list[dict[str, KnownLead]] = [{} for _ in persons]
     if rows:
-        for row in connection.execute(query, {"client_id": client_id, "rows": as_json_rows(rows)}):
+        for row in connection.execute(_FIND, {"client_id": client_id, "rows": as_json_rows(rows)}):
             found[row.n][row.key] = _lead(row)
     return [Matches(each.get("contact"), each.get("emailbison"), each.get("email")) for each in found]
 
@@ -107,109 +105,12 @@ def leads_by_id(connection: Connection, client_id: int, lead_ids: Collection[int
     return {row.id: _lead(row) for row in rows}
 
 
-def change_statuses(
-    connection: Connection, client_id: int, changes: Sequence[StatusChange], protected: frozenset[str]
-) -> set[int]:
-    """Gives leads the status that events ask for, by the rule of `lead_status`.
-
-    The rows are locked in id order first, as the write-back of hydration does, so that the two queue and cannot
-    deadlock.
-
-    Returns:
-        The leads that changed.
-    """
-    locked = text("""
-        SELECT id, status, opted_out_at FROM leads
-        WHERE client_id = :client_id AND id = ANY(CAST(:ids AS bigint[]))
-        ORDER BY id FOR NO KEY UPDATE
-    """)
-    update = text("""
-        UPDATE leads AS lead SET status = new.status, opted_out_at = new.opted_out_at
-        FROM json_to_recordset(CAST(:rows AS json)) AS new (id bigint, status text, opted_out_at timestamptz)
-        WHERE lead.id = new.id AND lead.client_id = :client_id
-    """)
-    ids = as_array({change.lead_id for change in changes})
-    rows = connection.execute(locked, {"client_id": client_id, "ids": ids}).all()
-    changed: list[dict[str, object]] = []
-    for row in rows:
-        mine = [change for change in changes if change.lead_id == row.id]
-        opted_out_at = min((c.at for c in mine if c.opts_out), default=None) if not row.opted_out_at else None
-        opted_out_at = row.opted_out_at or opted_out_at
-        status = row.status
-        for change in mine:
-            wanted = status_after(
-                status,
-                change.kind,
-                opted_out=opted_out_at is not None,
-                protected=protected,
-                is_automated=change.is_automated,
-            )
-            status = wanted or status
-        if (status, opted_out_at) != (row.status, row.opted_out_at):
-            changed.append({"id": row.id, "status": status, "opted_out_at": opted_out_at})
-    if changed:
-        connection.execute(update, {"client_id": client_id, "rows": as_json_rows(changed)})
-    return {int(str(row["id"])) for row in changed}
-
-
-def contact_news(connection: Connection, lead_ids: Collection[int]) -> dict[int, datetime]:
-    """When GHL last said that a lead's contact changed, of the events that are done; by lead.
-
-    Events come in any order: one that tells of an earlier time than this is old news.
-    """
-    query = text("""
-        SELECT lead_id, max(coalesce(occurred_at, received_at)) AS at FROM webhook_events
-        WHERE lead_id = ANY(CAST(:ids AS bigint[])) AND state = 'done' AND provider = 'ghl'
-          AND event_type LIKE 'Contact%' AND event_type <> 'ContactDelete'
-        GROUP BY lead_id
-    """)
-    return {row.lead_id: row.at for row in connection.execute(query, {"ids": as_array(lead_ids)})}
-
-
-def mark_deleted(connection: Connection, client_id: int, deletions: Sequence[ContactSeen]) -> set[int]:
-    """Notes on leads when their contact was deleted, if they are still linked to it and did not know yet.
-
-    Returns:
-        The leads that changed.
-    """
-    query = text("""
-        UPDATE leads AS lead SET contact_deleted_at = new.at
-        FROM (SELECT id, contact_id, max(at) AS at
-              FROM json_to_recordset(CAST(:rows AS json)) AS asked (id bigint, contact_id text, at timestamptz)
-              GROUP BY id, contact_id) AS new
-        WHERE lead.id = new.id AND lead.client_id = :client_id AND lead.ghl_contact_id = new.contact_id
-          AND (lead.contact_deleted_at IS NULL OR lead.contact_deleted_at < new.at)
-        RETURNING lead.id
-    """)
-    return _changed(connection, query, client_id, deletions)
-
-
-def mark_alive(connection: Connection, client_id: int, changes: Sequence[ContactSeen]) -> set[int]:
-    """Takes the note back from leads whose contact was said to have changed after it was said to be deleted.
-
-    Returns:
-        The leads that changed.
-    """
-    query = text("""
-        UPDATE leads AS lead SET contact_deleted_at = NULL
-        FROM json_to_recordset(CAST(:rows AS json)) AS new (id bigint, contact_id text, at timestamptz)
-        WHERE lead.id = new.id AND lead.client_id = :client_id AND lead.ghl_contact_id = new.contact_id
-          AND lead.contact_deleted_at < new.at
-        RETURNING lead.id
-    """)
-    return _changed(connection, query, client_id, changes)
-
-
-def _changed(connection: Connection, query: TextClause, client_id: int, seen: Sequence[ContactSeen]) -> set[int]:
-    if not seen:
-        return set()
-    rows = [{"id": each.lead_id, "contact_id": each.contact_id, "at": each.at} for each in seen]
-    return set(connection.execute(query, {"client_id": client_id, "rows": as_json_rows(rows)}).scalars())
-
-
 def _storable(key: str | None) -> str | None:
     return storable_text(key) if key else None
 
 
 def _lead(row: Row[tuple[object, ...]]) -> KnownLead:
-    return KnownLead(row.id, row.ghl_contact_id, row.opted_out, row.contact_deleted_at)
+    return KnownLead(
+        row.id, row.ghl_contact_id, has_opted_out(row.status, row.opted_out_at), row.contact_deleted_at,
+        row.emailbison_lead_id, row.email,
+    )  # fmt: skip

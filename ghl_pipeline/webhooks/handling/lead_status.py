@@ -1,13 +1,16 @@
 """The rule by which an event changes a lead's status, and which words of an SMS are an opt-out."""
 
 import re
+from datetime import datetime
 
+from ghl_pipeline.database.messages import NewMessage
 from ghl_pipeline.webhooks.events import EventKind
 
 UNSUBSCRIBED = "unsubscribed"
 INTERESTED = "interested"
 BOUNCED = "bounced"
 REPLIED = "replied"
+DO_NOT_CONTACT = "do_not_contact"  # set by the dashboard, by hand; no event sets it
 
 # What events set, the strongest first. A status of the dashboard's own ("contacted") is below all of these.
 _BY_STRENGTH = (UNSUBSCRIBED, INTERESTED, BOUNCED, REPLIED)
@@ -17,6 +20,8 @@ _REPLIES = frozenset({EventKind.MESSAGE_RECEIVED, EventKind.LEAD_REPLIED, EventK
 # The keywords that carriers (CTIA's messaging principles) and the FCC's rule of 2025 on revoking consent define.
 _OPT_OUTS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
 _LONGEST_OPT_OUT = 60  # with all the punctuation that anybody puts around it
+# RCS takes the place of SMS where the phone can, on the same number and under the same rule.
+_CARRIER_CHANNELS = frozenset({"sms", "rcs"})
 
 
 def statuses_of(setting: str) -> frozenset[str]:
@@ -35,11 +40,12 @@ def status_after(
         current: the lead's status, as the dashboard or an earlier event set it.
         kind: what the event means.
         opted_out: whether the lead asked not to be written to, by this event or before.
-        protected: statuses, lower-case, that only an opt-out changes. Those that events set are never among them.
+        protected: statuses, lower-case, that only an opt-out changes. Those that events set are never among them, and
+            `do_not_contact` always is.
         is_automated: whether the message is an automatic reply ("I am on holiday"), which says nothing of the lead.
     """
     wanted = UNSUBSCRIBED if opted_out else _wanted(kind, is_automated=is_automated)
-    return _after(current, wanted, protected)
+    return _after(current, wanted, protected | {DO_NOT_CONTACT})
 
 
 def status_of_both(kept: str | None, given_up: str | None, *, opted_out: bool, protected: frozenset[str]) -> str | None:
@@ -55,6 +61,7 @@ def status_of_both(kept: str | None, given_up: str | None, *, opted_out: bool, p
         protected: as in `status_after`.
     """
     mine, theirs = _plain(kept), _plain(given_up)
+    protected |= {DO_NOT_CONTACT}
     if opted_out:
         return _after(kept, UNSUBSCRIBED, protected)
     if theirs in _BY_STRENGTH:
@@ -81,6 +88,17 @@ def _after(current: str | None, wanted: str | None, protected: frozenset[str]) -
 
 def _plain(status: str | None) -> str:
     return (status or "").strip().lower()
+
+
+def has_opted_out(status: str | None, opted_out_at: datetime | None) -> bool:
+    """Whether a lead must not be written to: it said so to us, or the dashboard says so of it."""
+    return opted_out_at is not None or _plain(status) in {UNSUBSCRIBED, DO_NOT_CONTACT}
+
+
+def message_opts_out(message: NewMessage) -> bool:
+    """Whether somebody's message to the client is an opt-out: a carrier's keyword, by a channel of the carriers."""
+    is_theirs = message.direction == "inbound" and message.channel.strip().lower() in _CARRIER_CHANNELS
+    return is_theirs and opts_out(message.body)
 
 
 def opts_out(message_body: str) -> bool:

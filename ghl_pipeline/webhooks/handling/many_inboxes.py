@@ -5,20 +5,23 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from ghl_pipeline.database.rows import as_json_list
 from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.orchestration.many_locations import LocationsResult, work_on_locations
 from ghl_pipeline.webhooks.handling.handle_events import EventHandling
 from ghl_pipeline.webhooks.handling.reports import EventsReport
-from ghl_pipeline.webhooks.inbox.claims import HANDLING
+from ghl_pipeline.webhooks.inbox.claims import HANDLING, due_locations
 
-# A person who writes writes again within seconds; a new run takes 3 s to start and up to 5 s to be asked for.
-LINGER_SECONDS = 5.0
+# A person who writes writes again soon; a new run takes 3 s of a core to start and up to 5 s to be asked for.
+LINGER_SECONDS = 20.0
 LONGEST_RUN_SECONDS = 600.0
 POLL_SECONDS = 1.0
-# Each location holds a database connection, its lock, while it is worked on.
+# Few runs may linger at a time (`dagster.yaml`), so one that keeps others waiting for a place ends.
+LOOK_FOR_OTHERS_SECONDS = 3.0
+# All of them share the ten threads, and connections, of blocking database calls.
 CONCURRENCY = 50
 
 
@@ -38,7 +41,8 @@ async def handle_inboxes(
         location_ids: which; more than can be worked on at once are not lingered at.
         run_id: of the Dagster run, None outside one.
         told: called with the report of each location that had events, when its work ends; may block.
-        linger_seconds: for how long a location is looked at again after the last event of any.
+        linger_seconds: for how long a location is looked at again after the last event of any; cut short when events of
+            other locations wait for a run.
         longest_seconds: afterwards no location is looked at again.
 
     Raises:
@@ -61,15 +65,39 @@ async def handle_inboxes(
             await in_thread(told, location_id, report)
         return report
 
-    return await work_on_locations(
-        handling.engine,
-        location_ids,
-        work,
-        capability=HANDLING,
-        run_id=run_id,
-        counts=EventsReport.counts,
-        concurrency=CONCURRENCY,
-    )
+    look = asyncio.create_task(_end_when_others_wait(handling.engine, frozenset(location_ids), run))
+    try:
+        return await work_on_locations(
+            handling.engine,
+            location_ids,
+            work,
+            capability=HANDLING,
+            run_id=run_id,
+            counts=EventsReport.counts,
+            concurrency=CONCURRENCY,
+        )
+    finally:
+        look.cancel()
+        await asyncio.wait([look])
+
+
+async def _end_when_others_wait(engine: Engine, ours: frozenset[str], run: "_Run") -> None:
+    """Returns when the run has been told to linger no more: others had something due at two looks in a row."""
+
+    def waiting() -> set[str]:
+        with engine.connect() as connection:
+            return set(due_locations(connection, rested=True)) - ours
+
+    before: set[str] = set()
+    while run.lingers:
+        await asyncio.sleep(LOOK_FOR_OTHERS_SECONDS)
+        try:
+            now = await in_thread(waiting)
+        except SQLAlchemyError:
+            continue  # whoever handles events meets it too, and says so
+        if before & now:
+            run.linger_no_more()
+        before = now
 
 
 def in_hand(connection: Connection, runs: Mapping[str, Collection[str]]) -> set[str]:
@@ -112,6 +140,15 @@ class _Run:
             yield
         finally:
             self._at_work -= 1
+
+    @property
+    def lingers(self) -> bool:
+        """Whether it looks on after the last event."""
+        return self._linger_seconds > 0
+
+    def linger_no_more(self) -> None:
+        """What is under way is ended; nothing is looked at again."""
+        self._linger_seconds = 0.0
 
     def had_events(self) -> None:
         self._had_events_at = time.monotonic()

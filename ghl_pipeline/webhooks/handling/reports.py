@@ -20,6 +20,7 @@ class EventsReport:
         dead: failed for the last time; they wait for a person.
         requests: calls of the GHL API.
         phones_refused: interested leads whose phone GHL did not take.
+        values_refused: interested leads of which GHL did not take another value.
         lags: seconds from the arrival of each handled event to its end.
     """
 
@@ -29,6 +30,7 @@ class EventsReport:
     dead: int = 0
     requests: int = 0
     phones_refused: int = 0
+    values_refused: int = 0
     lags: tuple[float, ...] = ()
 
     @property
@@ -50,6 +52,7 @@ class EventsReport:
             self.dead + other.dead,
             self.requests + other.requests,
             self.phones_refused + other.phones_refused,
+            self.values_refused + other.values_refused,
             self.lags + other.lags,
         )
 
@@ -62,6 +65,7 @@ class EventsReport:
             "dead_letters": self.dead,
             "requests": self.requests,
             "phones_refused": self.phones_refused,
+            "values_refused": self.values_refused,
             "lag_p50_seconds": round(statistics.median(self.lags), 3) if self.lags else 0.0,
             "lag_max_seconds": round(max(self.lags, default=0.0), 3),
         }

@@ -32,8 +32,8 @@ class Item:
 
     @property
     def at(self) -> datetime:
-        """When it happened, as the sender says; else when it came."""
-        return self.event.occurred_at or self.claimed.received_at
+        """When it happened, as the sender says; else when it came. Nothing happens after it was told."""
+        return min(self.event.occurred_at or self.claimed.received_at, self.claimed.received_at)
 
 
 @dataclass(slots=True)
@@ -44,6 +44,7 @@ class Verdicts:
     postponed: dict[int, Postponed] = field(default_factory=dict)
     requests: int = 0
     phones_refused: int = 0
+    values_refused: int = 0
 
     def finish(self, item: Item, outcome: EventOutcome, lead_id: int | None = None) -> None:
         """The event is done."""
