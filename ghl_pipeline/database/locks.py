@@ -1,44 +1,140 @@
-"""A lock by name, over all processes. It ends with the session that holds it, so a killed process leaves none."""
+"""Locks by name, over all processes. They end with the session that holds them, so a killed process leaves none.
+
+All locks of an `AdvisoryLocks` live in one session: with a session each, fifty locations under way needed a hundred
+connections, which is what PostgreSQL allows all of its users together unless told otherwise.
+"""
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, func, literal, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ghl_pipeline.database.connection import unavailable
+from ghl_pipeline.errors import DatabaseUnavailable
+
+# As for leases: the server notices within a minute that the machine at the other end is gone (two hours otherwise), and
+# sitting idle is what this session is for.
+_SESSION_SETTINGS = select(
+    func.set_config("tcp_keepalives_idle", "30", False),
+    func.set_config("tcp_keepalives_interval", "10", False),
+    func.set_config("tcp_keepalives_count", "3", False),
+    func.set_config("idle_session_timeout", "0", False),
+)
 
 
-@contextlib.contextmanager
-def advisory_lock(engine: Engine, name: str, *, wait: bool = False) -> Iterator[bool]:
-    """Holds PostgreSQL's advisory lock of this name for the time of the block.
+class LocksLost(DatabaseUnavailable):
+    """The connection that held the locks broke, so another process may hold them by now."""
 
-    The lock lives in a connection of its own, outside any transaction, so it may be held during slow calls.
 
-    Args:
-        engine: of the database in which the name counts.
-        name: what is locked, such as "messages of location abc".
-        wait: for the process that holds it, as long as the statement timeout allows.
+class AdvisoryLocks:
+    """PostgreSQL's advisory locks of these names, as many as one likes, held by one session.
 
-    Returns:
-        Whether it is held; always true with `wait`.
-
-    Raises:
-        DatabaseUnavailable: no connection could be made.
+    Thread-safe; every method is a short blocking call. The session is opened for the first lock and ends with the last,
+    outside any transaction, so locks may be held during slow calls. It does not count against the engine's pool, and
+    needs a direct connection: a pooler in transaction mode would hand it to others.
     """
-    key = func.hashtextextended(name, 0)
-    try:
-        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    except DBAPIError as error:
-        raise unavailable(engine.url, error) from None
-    # Out of the pool: closing it ends the session, and the lock with it, whatever state it is in.
-    connection.detach()
-    try:
-        if wait:
-            connection.execute(select(func.pg_advisory_lock(key)))
-            yield True
-        else:
-            yield bool(connection.execute(select(func.pg_try_advisory_lock(key))).scalar_one())
-    finally:
-        with contextlib.suppress(SQLAlchemyError):
-            connection.close()
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._guard = threading.Lock()
+        self._connection: Connection | None = None
+        self._held: set[str] = set()
+
+    def try_acquire(self, name: str) -> bool:
+        """Takes the lock of this name, such as "messages of location abc", unless somebody has it.
+
+        Returns:
+            Whether it is held now; False when somebody has it, the holder of this object included.
+
+        Raises:
+            LocksLost: locks taken earlier are lost; nothing new is taken before they are released.
+            DatabaseUnavailable: no connection could be made.
+        """
+        with self._guard:
+            # PostgreSQL would grant a session its own lock again.
+            if name in self._held:
+                return False
+            connection = self._usable_connection()
+            try:
+                is_ours = bool(connection.execute(select(func.pg_try_advisory_lock(_key(name)))).scalar_one())
+                if is_ours:
+                    self._held.add(name)
+            except DBAPIError as error:
+                raise unavailable(self._engine.url, error) from None
+            finally:
+                if not self._held:
+                    self._disconnect()
+            return is_ours
+
+    def release(self, name: str) -> None:
+        """Gives the lock back. Does nothing if it is not held, and only forgets it if the connection is lost."""
+        with self._guard:
+            if name not in self._held:
+                return
+            self._held.discard(name)
+            # Also before the session is closed: the server ends it a moment later, and whoever asks until then is told
+            # that somebody has the lock.
+            if self._connection is not None and self._is_alive():
+                try:
+                    self._connection.execute(select(func.pg_advisory_unlock(_key(name))))
+                except SQLAlchemyError:
+                    # It may still have the lock, so it has to end, and the other locks with it.
+                    self._connection.invalidate()
+            if not self._held:
+                self._disconnect()
+
+    @contextlib.contextmanager
+    def hold(self, name: str) -> Iterator[bool]:
+        """Has the lock for the time of the block; yields whether it was to be had. Raises as `try_acquire`."""
+        is_ours = self.try_acquire(name)
+        try:
+            yield is_ours
+        finally:
+            if is_ours:
+                self.release(name)
+
+    def _usable_connection(self) -> Connection:
+        """The connection, opened or, if nothing was held on the broken one, opened again."""
+        if self._connection is not None and not self._is_alive():
+            if self._held:
+                raise _lost(self._held)
+            self._disconnect()
+        if self._connection is None:
+            try:
+                connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                connection.detach()  # out of the pool: closing it ends the session, and the locks with it
+                self._connection = connection
+                connection.execute(_SESSION_SETTINGS)
+            except DBAPIError as error:
+                self._disconnect()
+                raise unavailable(self._engine.url, error) from None
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                self._connection.close()
+            self._connection = None
+
+    def _is_alive(self) -> bool:
+        # SQLAlchemy would open an invalidated connection anew: alive, and without our locks.
+        if self._connection is None or self._connection.invalidated:
+            return False
+        try:
+            self._connection.execute(select(literal(1)))
+        except SQLAlchemyError:
+            return False
+        return True
+
+
+def _lost(held: Collection[str]) -> LocksLost:
+    return LocksLost(
+        f"The database connection that held {len(held)} lock(s) broke, so another process may be at the same work. "
+        "Nothing new is begun until what is under way has ended. Check the database"
+    )
+
+
+def _key(name: str) -> ColumnElement[int]:
+    return func.hashtextextended(name, 0)

@@ -13,7 +13,14 @@ import httpx
 import msgspec
 
 from ghl_pipeline.ghl.calls import CallOptions, LocationCalls, Request, Usage, open_calls
-from ghl_pipeline.ghl.errors import CONTACT_ROUTE, CONTACTS_ROUTE, ContactNotFound, UnreadableAnswer
+from ghl_pipeline.ghl.errors import (
+    CONTACT_ROUTE,
+    CONTACTS_ROUTE,
+    ContactNotFound,
+    PhoneRejected,
+    RequestRejected,
+    UnreadableAnswer,
+)
 from ghl_pipeline.ghl.ids import is_contact_id
 from ghl_pipeline.ghl.payloads import Contact, decode_contact
 from ghl_pipeline.ghl.standard_fields import StandardFields
@@ -37,13 +44,15 @@ class ContactWriter:
         """Creates a contact. Sent once, and again only when GHL refused it for its rate.
 
         Raises:
-            PhoneRejected: GHL does not take the phone. It was once seen to create the contact all the same.
+            PhoneRejected: GHL does not take the phone that was sent. It was once seen to create the contact all the
+                same.
             DuplicateContact: another contact has the e-mail or the phone; the error may hold its id.
             RateLimited, PermanentGhlError: nothing was created.
             TransientGhlError: any other; it may have been created or not.
         """
         body = msgspec.json.encode({"locationId": self._calls.location_id, **fields.as_body()})
-        return await self._written(Request("POST", CONTACTS_ROUTE, CONTACTS_ROUTE, body=body, is_repeatable=False))
+        request = Request("POST", CONTACTS_ROUTE, CONTACTS_ROUTE, body=body, is_repeatable=False)
+        return await self._written(request, fields)
 
     async def update(self, contact_id: str, fields: StandardFields) -> Contact:
         """Changes these fields of a contact, and no others.
@@ -56,10 +65,16 @@ class ContactWriter:
         request = Request("PUT", CONTACT_ROUTE, f"/contacts/{contact_id}", body=msgspec.json.encode(fields.as_body()))
         if not is_contact_id(contact_id):
             raise ContactNotFound(self._calls.facts(request))
-        return await self._written(request)
+        return await self._written(request, fields)
 
-    async def _written(self, request: Request) -> Contact:
-        contact = await self._calls.call(request, decode_contact)
+    async def _written(self, request: Request, fields: StandardFields) -> Contact:
+        try:
+            contact = await self._calls.call(request, decode_contact)
+        except PhoneRejected as error:
+            if "phone" in fields.as_body():
+                raise
+            # The words for a refused phone fit other fields, too: "TOO_SHORT".
+            raise RequestRejected(error.facts) from None
         # What was written becomes a lead's link, so an answer without a real id is as good as none.
         if contact is None or not is_contact_id(contact.id):
             raise UnreadableAnswer(self._calls.facts(request))

@@ -184,9 +184,10 @@ _SCOPE = re.compile(
 _NOT_FOUND = re.compile(r"contact not found|contact with id .* not found", re.IGNORECASE)
 _DUPLICATE = re.compile(r"does not allow duplicated contacts", re.IGNORECASE)
 
-# The texts are not documented. "Invalid country calling code" is libphonenumber's own and was met by others; a refused
-# type reads "phone must be a string".
-_PHONE = re.compile(r"\b(?:phone|number|country|calling code)", re.IGNORECASE)
+# The texts are not documented. "Invalid country calling code", INVALID_COUNTRY, NOT_A_NUMBER, TOO_SHORT and their like
+# are libphonenumber's own, the first was met by others; a refused type reads "phone must be a string". Parts of words
+# count, because of contactPhone and NOT_A_NUMBER.
+_PHONE = re.compile(r"phone|mobile|number|country|calling code|too[_ ](?:short|long)|invalid[_ ]length", re.IGNORECASE)
 # It names the phone among what is missing; without any phone it would say the same.
 _NO_IDENTITY = re.compile(r"contacts without email, phone", re.IGNORECASE)
 
@@ -226,7 +227,7 @@ def error_for_status(  # noqa: PLR0911 - one return a branch of the tree reads b
 
 
 def _is_about_the_phone(facts: CallFacts, message: str) -> bool:
-    """Whether a contact was not written for its phone. Searches are refused with texts about numbers, too."""
+    """Whether a contact was not written for its phone, if it had one. Searches are refused for numbers, too."""
     is_write = (facts.method, facts.route) in {("POST", CONTACTS_ROUTE), ("PUT", CONTACT_ROUTE)}
     names_it = _PHONE.search(message) is not None and not _NO_IDENTITY.search(message)
     return is_write and facts.status in (400, 422) and names_it

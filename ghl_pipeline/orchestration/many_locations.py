@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from ghl_pipeline.database.connection import unavailable
-from ghl_pipeline.database.locks import advisory_lock
+from ghl_pipeline.database.locks import AdvisoryLocks
 from ghl_pipeline.errors import LocationBusy, PipelineError
 from ghl_pipeline.orchestration.attempts import begin_attempt, end_attempt, record_refusal
 from ghl_pipeline.orchestration.blocking import in_thread
@@ -61,6 +61,7 @@ async def work_on_locations(
     """
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(BLOCKING_CALLS, "blocking"))
     slots = asyncio.Semaphore(concurrency)
+    locks = AdvisoryLocks(engine)
 
     async def one(location_id: str) -> R | FailedLocation:
         async with slots:
@@ -70,9 +71,9 @@ async def work_on_locations(
                 return _failed(engine, location_id, error)
 
     async def _locked(location_id: str) -> R | FailedLocation:
-        with ExitStack() as held:
-            lock = advisory_lock(engine, f"{capability} of location {location_id}")
-            if not await in_thread(held.enter_context, lock):
+        held = ExitStack()
+        try:
+            if not await in_thread(held.enter_context, locks.hold(f"{capability} of location {location_id}")):
                 busy = LocationBusy(
                     f"Another run is at the {capability} of location {location_id}. Wait until it ends."
                 )
@@ -91,6 +92,8 @@ async def work_on_locations(
                 return failure
             await in_thread(end_attempt, engine, attempt, "succeeded", report=counts(report))
             return report
+        finally:
+            await in_thread(held.close)
 
     async with asyncio.TaskGroup() as group:
         tasks = {id_: group.create_task(one(id_)) for id_ in dict.fromkeys(location_ids)}

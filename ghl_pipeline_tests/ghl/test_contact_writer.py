@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -129,6 +130,15 @@ async def test_a_duplicate_names_the_contact(writer: ContactWriter, location: Lo
         "The string supplied did not seem to be a phone number: 555-0123",
         ["phone must be a string"],
         "country must be a valid enum value",
+        "INVALID_COUNTRY",
+        "NOT_A_NUMBER",
+        "TOO_SHORT",
+        "too_long",
+        "INVALID_LENGTH",
+        "invalid_phone",
+        "contactPhone must be valid",
+        "Invalid phoneNumber",
+        "Mobile is invalid",
     ],
 )
 async def test_a_refusal_that_names_the_phone_is_told_apart_and_shows_no_number(
@@ -155,6 +165,20 @@ async def test_other_refusals_are_not_about_the_phone(stack: AsyncExitStack, sta
     with pytest.raises(RequestRejected) as caught:
         await writer.create(ADA)
     assert type(caught.value) is RequestRejected
+
+
+@pytest.mark.parametrize("message", ["TOO_SHORT", "firstName must not be a number", "country is not valid"])
+async def test_words_of_a_phone_are_about_something_else_when_none_was_sent(
+    stack: AsyncExitStack, message: str
+) -> None:
+    writer = await answered(stack, 422, {"statusCode": 422, "message": message})
+    for call in (
+        writer.create(replace(ADA, phone=None)),
+        writer.update("ContactAAAAAAAAAAAAA", replace(ADA, phone=" ")),
+    ):
+        with pytest.raises(RequestRejected) as caught:
+            await call
+        assert type(caught.value) is RequestRejected
 
 
 async def test_an_answer_without_a_contact_is_no_success(stack: AsyncExitStack) -> None:

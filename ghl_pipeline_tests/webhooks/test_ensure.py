@@ -1,6 +1,8 @@
 """What ensure does for one lead: links what is there, creates what is missing, writes no more than it may."""
 
+import itertools
 import logging
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,12 +19,14 @@ from ghl_pipeline.ghl.errors import (
     TokenRejected,
 )
 from ghl_pipeline.hydration.build import build_hydration
+from ghl_pipeline.hydration.write_back import Written
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import Settings
-from ghl_pipeline.webhooks.ensuring.ensure import build_ensurer
+from ghl_pipeline.webhooks.ensuring.ensure import CreationUnsettled, build_ensurer
+from ghl_pipeline.webhooks.ensuring.ensure_records import EnsureRecords
 from ghl_pipeline.webhooks.outcomes import EventOutcome
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
-from ghl_pipeline_tests.hydration.conftest import COMPLETE, Agency, Place, before_statement
+from ghl_pipeline_tests.hydration.conftest import COMPLETE, Agency, Killed, Place, before_statement
 from ghl_pipeline_tests.webhooks.ensuring import (
     BAD_CALLING_CODE,
     CREATE,
@@ -35,6 +39,7 @@ from ghl_pipeline_tests.webhooks.ensuring import (
 )
 
 ADA = "ada@example.com"
+PHONE_NOTE = "UPDATE contact_creations SET phone_refused"
 
 
 @pytest.fixture
@@ -99,6 +104,53 @@ async def test_a_lead_that_opted_out_is_linked_but_never_created_and_gives_nothi
     assert writes(agency, place) == (0, 0)
 
 
+@pytest.mark.parametrize("status", ["unsubscribed", " Do_Not_Contact "])
+async def test_a_status_of_the_dashboard_that_forbids_writing_counts_as_an_opt_out(
+    agency: Agency, place: Place, status: str
+) -> None:
+    contact = place.ghl.add(email=ADA, first_name="Augusta")
+    known = agency.lead(place, email=ADA, first_name="Ada", status=status)
+    unknown = agency.lead(place, email="bob@example.com", status=status)
+    outcomes = [(await ensure(agency, place, lead_id)).outcome for lead_id in (known, unknown)]
+    assert outcomes == [EventOutcome.LEAD_UPDATED, EventOutcome.NOT_FOUND]
+    assert agency.row(known)["ghl_contact_id"] == contact.id
+    assert writes(agency, place) == (0, 0)
+
+
+@pytest.mark.parametrize("moment", ["INSERT INTO contact_creations", PHONE_NOTE])
+async def test_an_opt_out_while_nobody_is_found_stops_the_create(agency: Agency, place: Place, moment: str) -> None:
+    agency.sandbox.faults(refused_phone=BAD_CALLING_CODE)
+    lead_id = agency.lead(place, **COMPLETE)
+
+    def opt_out() -> None:
+        agency.edit(lead_id, status="unsubscribed", opted_out_at="2026-05-04T12:00:00Z")
+
+    with before_statement(agency.engine, lambda sql, _: sql.startswith(moment), opt_out):
+        ensured = await ensure(agency, place, lead_id)
+    assert ensured.outcome is EventOutcome.NOT_FOUND
+    assert writes(agency, place) == (0, 0)
+    if moment == PHONE_NOTE:
+        assert (creation(agency)["state"], agency.requests(place, CREATE)) == ("refused", 1)
+    else:
+        assert (agency.count("contact_creations"), agency.requests(place, CREATE)) == (0, 0)
+
+
+async def test_an_opt_out_while_the_lead_is_linked_gives_the_contact_nothing(agency: Agency, place: Place) -> None:
+    place.ghl.add(email=ADA)
+    lead_id = agency.lead(place, **COMPLETE)
+    reads = itertools.count(1)
+
+    def opt_out() -> None:
+        assert agency.row(lead_id)["ghl_contact_id"] is not None
+        agency.edit(lead_id, status="do_not_contact")
+
+    # Once to know whose turn it is, once when it is, and once more before anything is given.
+    with before_statement(agency.engine, lambda sql, _: "AS opted_out" in sql and next(reads) == 3, opt_out):
+        ensured = await ensure(agency, place, lead_id)
+    assert ensured.outcome is EventOutcome.LEAD_UPDATED
+    assert writes(agency, place) == (0, 0)
+
+
 async def test_a_lead_whose_contact_was_deleted_gets_a_new_one(agency: Agency, place: Place) -> None:
     lead_id = agency.lead(place, email=ADA)
     await ensure(agency, place, lead_id)
@@ -159,6 +211,19 @@ async def test_what_hydration_filled_is_not_sent_back(agency: Agency, place: Pla
     assert (first.outcome, second.outcome) == (EventOutcome.LEAD_UPDATED, EventOutcome.UNCHANGED)
     assert writes(agency, place) == (0, 0)
     assert (first.requests, second.requests) == (2, 1)
+
+
+async def test_what_ghl_said_once_does_not_undo_what_it_says_now(agency: Agency, place: Place) -> None:
+    contact = place.ghl.add(email=ADA, first_name="Jon", last_name="Snow")
+    lead_id = agency.lead(place, email=ADA)
+    await ensure(agency, place, lead_id)
+    assert agency.row(lead_id)["first_name"] == "Jon"
+    place.ghl.change(contact.id, first_name="John", last_name=None)
+    agency.edit(lead_id, company_name="Engines")
+    await ensure(agency, place, lead_id)
+    after = the_only_contact(place)
+    assert (after.first_name, after.last_name, after.company_name) == ("John", "Snow", "Engines")
+    assert writes(agency, place) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +307,82 @@ async def test_an_edit_during_the_lookup_is_seen_by_another_look(agency: Agency,
     assert writes(agency, place) == (0, 0)
 
 
+async def test_an_address_corrected_while_its_contact_is_created_gets_no_second_one(
+    agency: Agency, place: Place
+) -> None:
+    lead_id = agency.lead(place, email="adda@example.com", first_name="Ada")
+    is_end = "UPDATE contact_creations"
+    correct = before_statement(
+        agency.engine, lambda sql, _: sql.startswith(is_end), lambda: agency.edit(lead_id, email=ADA)
+    )
+    with correct:
+        ensured = await ensure(agency, place, lead_id)
+    assert ensured.outcome is EventOutcome.CONTACT_CREATED
+    assert agency.row(lead_id)["ghl_contact_id"] == the_only_contact(place).id
+    assert writes(agency, place)[0] == 1
+
+
+async def test_an_address_corrected_after_a_lost_answer_finds_what_was_created(agency: Agency, place: Place) -> None:
+    lag: dict[str, Any] = {"index_lag_seconds": 60, "duplicate_lookup_lags": True}
+    agency.sandbox.faults(routes=(CREATE,), times=1, drop_rate=1.0, **lag)
+    lead_id = agency.lead(place, email="adda@example.com")
+    with pytest.raises(CreationUnsettled):
+        await ensure(agency, place, lead_id)
+    agency.edit(lead_id, email=ADA)
+    with pytest.raises(CreationUnsettled):
+        await ensure(agency, place, lead_id)
+    agency.sandbox.faults()  # a minute later
+    assert (await ensure(agency, place, lead_id)).outcome is EventOutcome.CONTACT_CREATED
+    assert agency.row(lead_id)["ghl_contact_id"] == the_only_contact(place).id
+    assert agency.requests(place, CREATE) == 1
+
+
+async def test_an_address_corrected_at_ghl_before_the_link_gets_no_second_contact(
+    agency: Agency, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(*_: object) -> Written:
+        raise Killed
+
+    lead_id = agency.lead(place, email="adda@example.com")
+    with monkeypatch.context() as killing:
+        killing.setattr(EnsureRecords, "link", die)
+        with pytest.raises(Killed):
+            await ensure(agency, place, lead_id)
+    contact = the_only_contact(place)
+    place.ghl.change(contact.id, email=ADA)
+    assert (await ensure(agency, place, lead_id)).outcome is EventOutcome.CONTACT_CREATED
+    assert agency.row(lead_id)["ghl_contact_id"] == the_only_contact(place).id == contact.id
+
+
+async def test_a_contact_that_somebody_made_later_is_found_and_not_created(agency: Agency, place: Place) -> None:
+    lead_id = agency.lead(place, email=ADA)
+    other_id = agency.lead(place, email="typo@example.com")
+    agency.sandbox.faults(routes=(CREATE,), error_rate=1.0)
+    for lead in (lead_id, other_id):
+        with pytest.raises(CreationUnsettled):
+            await ensure(agency, place, lead)
+    agency.sandbox.faults()
+    agency.sql("UPDATE contact_creations SET started_at = started_at - make_interval(days => 1)")
+    contact, stranger = place.ghl.add(email=ADA), place.ghl.add(email="typo@example.com")
+    assert (await ensure(agency, place, lead_id)).outcome is EventOutcome.LEAD_UPDATED
+    assert agency.row(lead_id)["ghl_contact_id"] == contact.id
+    # Another one's, who has the address that was a typing mistake of the lead's.
+    agency.edit(other_id, email="bob@example.com")
+    assert (await ensure(agency, place, other_id)).outcome is EventOutcome.CONTACT_CREATED
+    assert agency.row(other_id)["ghl_contact_id"] not in {contact.id, stranger.id}
+    assert {row["state"] for row in agency.table("contact_creations") if row["address"] == ADA} == {"found"}
+
+
+async def test_an_address_with_a_character_that_nobody_sees_is_the_same_address(agency: Agency, place: Place) -> None:
+    contact = place.ghl.add(email=ADA)
+    known = agency.lead(place, email=f"{ADA}\u200b")
+    unknown = agency.lead(place, email="bob\u00ad@example.com")
+    await ensure(agency, place, known)
+    assert agency.row(known)["ghl_contact_id"] == contact.id
+    assert (await ensure(agency, place, unknown)).outcome is EventOutcome.CONTACT_CREATED
+    assert [contact.email for contact in contacts(place)] == [ADA, "bob@example.com"]
+
+
 # --- duplicates
 
 
@@ -287,7 +428,7 @@ async def test_a_phone_that_belongs_to_another_contact_does_not_keep_the_names_a
 
 
 @pytest.mark.parametrize("status", [400, 422])
-@pytest.mark.parametrize("text", [BAD_CALLING_CODE, "phone must be a valid phone number", "country is not valid"])
+@pytest.mark.parametrize("text", [BAD_CALLING_CODE, "phone must be a valid phone number", "NOT_A_NUMBER"])
 async def test_a_contact_whose_phone_is_refused_is_created_without_it(
     agency: Agency, place: Place, text: str, status: int
 ) -> None:
@@ -324,6 +465,50 @@ async def test_a_found_contact_is_given_the_rest_when_its_phone_is_refused(agenc
     assert (the_only_contact(place).phone, the_only_contact(place).company_name) == (None, "Engines")
     assert agency.row(lead_id)["phone"] == "+13055550123"
     assert agency.requests(place, UPDATE) == 2
+
+
+# --- other values that GHL does not take
+
+
+@pytest.mark.parametrize(
+    ("refused", "given", "requests"),
+    [
+        (("companyName",), {"first_name": "Ada", "last_name": "Byron", "phone": "+13055550123"}, 2),
+        (("companyName", "email"), {"first_name": "Ada", "last_name": "Byron", "phone": None}, 3),
+        (("firstName",), {"first_name": None, "last_name": None, "phone": None}, 3),
+    ],
+)
+async def test_a_lead_is_linked_though_ghl_does_not_take_all_of_its_values(
+    agency: Agency,
+    place: Place,
+    caplog: pytest.LogCaptureFixture,
+    refused: tuple[str, ...],
+    given: dict[str, object],
+    requests: int,
+) -> None:
+    agency.sandbox.faults(refused_properties=refused)
+    lead_id = agency.lead(place, **COMPLETE, ghl_contact_id=place.ghl.add().id)
+    with caplog.at_level(logging.WARNING):
+        ensured = await ensure(agency, place, lead_id)
+    after = the_only_contact(place)
+    assert {name: getattr(after, name) for name in given} == given
+    assert after.company_name is None
+    assert ensured.values_refused
+    assert agency.row(lead_id)["company_name"] == "Engines"
+    assert agency.requests(place, UPDATE) == requests
+    assert f"lead {lead_id}" in caplog.text
+    assert [value for value in COMPLETE.values() if str(value) in caplog.text] == []
+
+
+async def test_an_update_that_fails_for_another_reason_is_not_taken_for_a_refusal(agency: Agency, place: Place) -> None:
+    place.ghl.add(email=ADA)
+    lead_id = agency.lead(place, **COMPLETE)
+    agency.sandbox.faults(routes=(UPDATE,), error_rate=1.0)
+    with pytest.raises(GhlServerError):
+        await ensure(agency, place, lead_id)
+    agency.sandbox.faults()
+    assert not (await ensure(agency, place, lead_id)).values_refused
+    assert writes(agency, place) == (0, 1)
 
 
 # --- what fails

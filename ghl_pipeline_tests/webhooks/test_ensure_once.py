@@ -234,6 +234,55 @@ async def test_a_create_that_nobody_can_see_yet_is_waited_for_and_linked(agency:
     assert is_linked_to_the_only_contact(agency, place, lead_id)
 
 
+async def test_a_create_is_waited_for_where_the_duplicate_lookup_follows_the_setting(
+    agency: Agency, place: Place
+) -> None:
+    lag: dict[str, Any] = {"index_lag_seconds": 60, "duplicate_lookup_follows_setting": True}
+    agency.sandbox.faults(routes=(CREATE,), times=1, drop_rate=1.0, **lag)
+    lead_id = agency.lead(place, email=ADA)
+    for _ in range(3):
+        if place.ghl.allow_duplicates:
+            with pytest.raises(CreationUnsettled):
+                await ensure(agency, place, lead_id)
+        else:
+            await ensure(agency, place, lead_id)
+    assert agency.requests(place, CREATE) == 1
+    # Two minutes later the search has had twice the time that it needs.
+    agency.sandbox.faults(duplicate_lookup_follows_setting=True)
+    let_it_settle(agency)
+    outcome = (await ensure(agency, place, lead_id)).outcome
+    assert outcome is (EventOutcome.CONTACT_CREATED if place.ghl.allow_duplicates else EventOutcome.UNCHANGED)
+    assert writes(agency, place) == (1, 0)
+    assert is_linked_to_the_only_contact(agency, place, lead_id)
+
+
+async def test_the_create_after_a_refused_phone_is_waited_for_as_long_as_the_first(
+    agency: Agency, place: Place
+) -> None:
+    lag: dict[str, Any] = {
+        "index_lag_seconds": 60, "duplicate_lookup_lags": True, "refused_phone": BAD_CALLING_CODE
+    }  # fmt: skip
+    agency.sandbox.faults(**lag)
+    lead_id = agency.lead(place, email=ADA, phone="+13055550123")
+
+    def two_minutes_later_the_answer_is_lost() -> None:
+        let_it_settle(agency)
+        agency.sandbox.faults(routes=(CREATE,), times=1, drop_rate=1.0, **lag)
+
+    is_note = "UPDATE contact_creations SET phone_refused"
+    lose = before_statement(agency.engine, lambda sql, _: sql.startswith(is_note), two_minutes_later_the_answer_is_lost)
+    with lose, pytest.raises(CreationUnsettled) as caught:
+        await ensure(agency, place, lead_id)
+    assert caught.value.retry_at - datetime.now(UTC) > timedelta(seconds=100)
+    with pytest.raises(CreationUnsettled):
+        await ensure(agency, place, lead_id)
+    assert agency.requests(place, CREATE) == 2
+    agency.sandbox.faults()
+    ensured = await ensure(agency, place, lead_id)
+    assert (ensured.outcome, ensured.phone_refused) == (EventOutcome.CONTACT_CREATED, True)
+    assert is_linked_to_the_only_contact(agency, place, lead_id)
+
+
 @pytest.mark.parametrize("status", [500, 502])
 async def test_a_create_that_failed_at_ghl_is_made_when_it_is_certain_that_it_was_not(
     agency: Agency, place: Place, status: int

@@ -47,6 +47,30 @@ def test_a_contact_is_given_what_differs_and_is_allowed(contact: Contact, given:
     assert fields_to_change(LEAD, contact, "US").as_body() == given
 
 
+@pytest.mark.parametrize(
+    ("contact", "given"),
+    [
+        (Contact(ID, "ada@example.com", (), "none", "Augusta", "King", "Looms"), {}),
+        (
+            Contact(ID, "ada@example.com", (), "none", "Augusta", None, " "),
+            {"lastName": "Byron", "companyName": "Engines"},
+        ),
+    ],
+)
+def test_a_lead_that_has_had_a_contact_gives_only_what_the_contact_has_none_of(
+    contact: Contact, given: dict[str, str]
+) -> None:
+    assert fields_to_change(replace(LEAD, contact_id=ID), contact, "US").as_body() == given
+    # What is no id never was a link.
+    assert len(fields_to_change(replace(LEAD, contact_id="test_contact_1"), contact, "US").as_body()) == 3
+
+
+@pytest.mark.parametrize("email", ["ada@example.com, bob@example.com", "ada@example", "Ada <ada@example.com>", "@"])
+def test_an_e_mail_that_is_not_one_address_is_given_to_nobody(email: str) -> None:
+    lead = replace(LEAD, email=email)
+    assert "email" not in fields_to_change(lead, Contact(ID), "US").as_body()
+
+
 @given(lead=LEADS, contact=CONTACTS)
 def test_a_phone_and_an_address_that_ghl_has_are_never_sent_and_nothing_is_emptied(
     lead: OwnLead, contact: Contact
@@ -96,6 +120,8 @@ def test_a_number_is_sent_as_e164_or_not_at_all(phone: str | None, sent: str | N
     [
         ("ada@example.com", True),
         (" Ada+tag@Mail.Example.ORG ", True),
+        ("ada@example.com\u200b", True),
+        ("\u200b", False),
         ("ada@example", False),
         ("ada@@example.com", False),
         ("Ada <ada@example.com>", False),

@@ -37,7 +37,8 @@ from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.ensuring.creations import Creation, CreationState
 from ghl_pipeline.webhooks.ensuring.ensure_records import EnsureRecords
 from ghl_pipeline.webhooks.ensuring.finding import ContactFinder, has_address
-from ghl_pipeline.webhooks.ensuring.own_fields import OwnLead, fields_of_new, fields_to_change
+from ghl_pipeline.webhooks.ensuring.giving import NOTHING_REFUSED, Given, give
+from ghl_pipeline.webhooks.ensuring.own_fields import OwnLead, fields_of_new
 from ghl_pipeline.webhooks.ensuring.turns import Turns, TurnTaken
 from ghl_pipeline.webhooks.handling.lead_status import statuses_of
 from ghl_pipeline.webhooks.handling.one_person import OnePerson
@@ -62,13 +63,15 @@ class Ensured:
     """What became of a lead.
 
     `phone_refused`: GHL did not take its phone, the lead keeps it. `requests`: sent. `united`: the leads that turned
-    out to be the same person and have become part of another one, each with that one.
+    out to be the same person and have become part of another one, each with that one. `values_refused`: GHL did not
+    take other values of its own either.
     """
 
     outcome: EventOutcome
     phone_refused: bool
     requests: int
     united: Mapping[int, int] = field(default_factory=dict)
+    values_refused: bool = False
 
 
 class CreationUnsettled(PipelineError):
@@ -125,7 +128,8 @@ class ContactEnsurer:
                     raise CreationUnsettled(location_id, lead_id, why, _in_a_minute()) from None
                 if ended is not None:
                     requests = client.usage.calls + writer.usage.calls
-                    return Ensured(ended.outcome, ended.phone_refused, requests, work.united)
+                    given = ended.given
+                    return Ensured(ended.outcome, given.phone_refused, requests, work.united, given.values_refused)
         raise CreationUnsettled(location_id, lead_id, "it kept changing while it was looked up", _in_a_minute())
 
 
@@ -155,7 +159,7 @@ def _in_a_minute() -> datetime:
 @dataclass(frozen=True, slots=True)
 class _Ended:
     outcome: EventOutcome
-    phone_refused: bool = False
+    given: Given = NOTHING_REFUSED
 
 
 class _Work:
@@ -179,26 +183,16 @@ class _Work:
         lead = await self._records.lead(seen.id)
         if lead.address != seen.address:
             return None  # the turn that was waited for is another person's
-        creation = await self._records.creation_of(lead.address) if lead.address else None
-        known = await self._find(lead, creation)
+        notes = await self._records.creations_of(lead)
+        known, creation = await self._finder.of_lead(lead, notes)
         if known is not None:
             return await self._known(lead, known, creation)
-        if lead.address is None or not lead.may_be_created:
+        if not lead.may_be_created:
             return await self._without_contact(lead, EventOutcome.NOT_FOUND)
-        if creation is not None and creation.is_unsettled:
-            raise self._unsettled(lead, creation)
-        return await self._create(lead, lead.address)
-
-    async def _find(self, lead: OwnLead, creation: Creation | None) -> Contact | Ambiguous | None:
-        """By the lead's link, by what was created for its address, by its address."""
-        if linked := await self._finder.by_id(lead.contact_id):
-            return linked
-        if lead.address is None:
-            return None
-        created = await self._finder.by_id(creation.contact_id) if creation else None
-        if created is not None and has_address(created, lead.address):
-            return created
-        return await self._finder.by_address(lead.address)
+        for note in notes:
+            if note.is_unsettled:
+                raise self._unsettled(lead, note)
+        return await self._create(lead)
 
     # --- GHL has the contact
 
@@ -206,23 +200,23 @@ class _Work:
         """Links and hydrates the lead, then gives the contact the lead's own values."""
         if isinstance(known, Ambiguous):
             return await self._without_contact(lead, EventOutcome.AMBIGUOUS)
-        phone_refused = False
+        given = NOTHING_REFUSED
         if creation is not None and creation.state is CreationState.STARTED:
-            # Nobody was there when the creation was noted, so this is what it made.
-            phone_refused = creation.phone_refused
-            creation = await self._records.made(creation, known.id)
+            given = Given(creation.phone_refused)
+            # Nobody was there when the creation was noted, so this is what it made, unless it came much later.
+            ends = self._records.made if creation.may_have_made(known.date_added) else self._records.found
+            creation = await ends(creation, known.id)
         is_new = known.id != lead.contact_id and creation is not None and creation.made(known.id)
         lead, written = await self._link(lead, known)
         if not written.settled:
             return None
         if written.outcome is Outcome.AMBIGUOUS:
-            return _Ended(EventOutcome.AMBIGUOUS, phone_refused)
-        if not lead.opted_out:
-            phone_refused = await self._give(lead, known, phone_refused)
+            return _Ended(EventOutcome.AMBIGUOUS, given)
+        given = await give(self._writer.update, self._records, lead, known, self._default_region, given=given)
         if is_new:
-            return _Ended(EventOutcome.CONTACT_CREATED, phone_refused)
+            return _Ended(EventOutcome.CONTACT_CREATED, given)
         is_updated = written.filled or self.united
-        return _Ended(EventOutcome.LEAD_UPDATED if is_updated else EventOutcome.UNCHANGED, phone_refused)
+        return _Ended(EventOutcome.LEAD_UPDATED if is_updated else EventOutcome.UNCHANGED, given)
 
     async def _link(self, lead: OwnLead, contact: Contact) -> tuple[OwnLead, Written]:
         """Links and hydrates the lead, after another one that has the contact became part of it, or it of another.
@@ -235,37 +229,13 @@ class _Work:
             lead = await self._records.lead(united.get(lead.id, lead.id))
         return lead, await self._records.link(lead, contact)
 
-    async def _give(self, lead: OwnLead, contact: Contact, phone_refused: bool) -> bool:
-        """Gives the contact the lead's own values, without what GHL refuses; returns whether that is the phone."""
-        fields = fields_to_change(lead, contact, self._default_region)
-        if phone_refused:
-            fields = replace(fields, phone=None)
-        while fields.as_body():
-            try:
-                await self._writer.update(contact.id, fields)
-            except PhoneRejected:
-                if fields.phone is None:
-                    raise
-                log.warning("%s: GHL does not take its phone, which stays ours", self._whose(lead))
-                phone_refused, fields = True, replace(fields, phone=None)
-            except DuplicateContact:
-                # Nothing to fail for: the lead is linked to its contact, and what clashes belongs to another one.
-                log.warning("%s: another contact has its phone or e-mail already", self._whose(lead))
-                if fields.phone is None and fields.email is None:
-                    break
-                fields = replace(fields, phone=None, email=None)
-            else:
-                break
-        return phone_refused
-
     # --- GHL has none
 
-    async def _create(self, lead: OwnLead, address: str) -> _Ended | None:
+    async def _create(self, lead: OwnLead) -> _Ended | None:
         """Creates the contact; noted before, and what came of it after."""
-        creation = await self._records.begin(lead, address)
+        creation = await self._records.begin(lead)
         if creation is None:
-            why = "its contact is being created by another process"
-            raise CreationUnsettled(self._location_id, lead.id, why, _in_a_minute())
+            return await self._not_begun(lead)
         fields = fields_of_new(lead, self._default_region)
         if creation.phone_refused:
             fields = replace(fields, phone=None)
@@ -276,32 +246,47 @@ class _Work:
             except DuplicateContact as error:
                 return await self._duplicate(lead, creation, error)
             except PhoneRejected as error:
-                if fields.phone is None:
-                    await self._records.refused(creation, error)
-                    raise
-                log.warning("%s: GHL does not take its phone, which stays ours", self._whose(lead))
+                log.warning("%s: GHL does not take its phone, which stays ours", self._records.whose(lead))
                 creation = await self._records.phone_refused(creation)
-                fields = replace(fields, phone=None)
+                refusal, fields = error, replace(fields, phone=None)
             except (RateLimited, PermanentGhlError) as error:
                 await self._records.refused(creation, error)
                 raise
             except (TransientGhlError, TimeoutError):
                 # It may have been created, at once or in a moment.
-                known = await self._finder.by_address(address)
+                known = await self._seen(creation)
                 if known is None:
                     raise self._unsettled(lead, creation) from None
                 return await self._known(lead, known, creation)
             else:
                 return await self._created(lead, creation, contact)
             # Refused and created all the same was seen once, so another look comes before the next try.
-            if known := await self._finder.by_address(address):
+            if known := await self._seen(creation):
                 return await self._known(lead, known, creation)
+            begun_again = await self._records.begin_again(lead, creation)
+            if begun_again is None:
+                await self._records.refused(creation, refusal)
+                return await self._not_begun(lead)
+            creation = begun_again
+
+    async def _seen(self, creation: Creation) -> Contact | Ambiguous | None:
+        return await self._finder.by_address(creation.address)
+
+    async def _not_begun(self, seen: OwnLead) -> _Ended | None:
+        """It opted out or was corrected while it was looked up, or another process is at it."""
+        lead = await self._records.lead(seen.id)
+        if lead.opted_out:
+            return await self._without_contact(lead, EventOutcome.NOT_FOUND)
+        if lead.email != seen.email:
+            return None
+        why = "its contact is being created by another process"
+        raise CreationUnsettled(self._location_id, lead.id, why, _in_a_minute())
 
     async def _created(self, lead: OwnLead, creation: Creation, contact: Contact) -> _Ended | None:
         await self._records.made(creation, contact.id)
-        log.info("%s: contact %s was created", self._whose(lead), contact.id)
+        log.info("%s: contact %s was created", self._records.whose(lead), contact.id)
         _, written = await self._link(lead, contact)
-        return _Ended(EventOutcome.CONTACT_CREATED, creation.phone_refused) if written.settled else None
+        return _Ended(EventOutcome.CONTACT_CREATED, Given(creation.phone_refused)) if written.settled else None
 
     async def _duplicate(self, lead: OwnLead, creation: Creation, error: DuplicateContact) -> _Ended | None:
         """GHL knows somebody with the e-mail, whom nobody saw a moment ago, or somebody with the phone."""
@@ -310,7 +295,7 @@ class _Work:
             found = await self._records.found(creation, contact.id)
             return await self._known(lead, contact, found)
         await self._records.refused(creation, error)
-        log.warning("%s: not created, because contact %s has its phone", self._whose(lead), error.contact_id)
+        log.warning("%s: not created, because contact %s has its phone", self._records.whose(lead), error.contact_id)
         return await self._without_contact(lead, EventOutcome.AMBIGUOUS)
 
     def _unsettled(self, lead: OwnLead, creation: Creation) -> CreationUnsettled:
@@ -321,6 +306,3 @@ class _Work:
         is_ambiguous = outcome is EventOutcome.AMBIGUOUS
         written = await self._records.looked_up_without_contact(lead, is_ambiguous=is_ambiguous)
         return _Ended(outcome) if written.settled else None
-
-    def _whose(self, lead: OwnLead) -> str:
-        return f"location {self._location_id}, lead {lead.id}"

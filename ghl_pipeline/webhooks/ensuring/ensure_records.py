@@ -23,9 +23,10 @@ from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.webhooks.ensuring.creations import (
     Creation,
     CreationState,
+    begin_again,
     begin_creation,
     end_creation,
-    find_creation,
+    find_creations,
     note_phone_refused,
 )
 from ghl_pipeline.webhooks.ensuring.own_fields import OwnLead, read_own_lead
@@ -39,6 +40,11 @@ class EnsureRecords:
         self._unite = unite
         self._client_id = access.client_id
         self._default_region = access.default_region
+        self._location_id = access.location_id
+
+    def whose(self, lead: OwnLead) -> str:
+        """The lead as a log may name it."""
+        return f"location {self._location_id}, lead {lead.id}"
 
     async def lead(self, lead_id: int) -> OwnLead:
         """The lead as it is now. Raises UnknownClient."""
@@ -77,21 +83,29 @@ class EnsureRecords:
         (written,) = write_back(self._engine, self._client_id, self._default_region, [resolution])
         return written
 
-    async def creation_of(self, address: str) -> Creation | None:
-        """What is noted of the address."""
-        return await in_thread(self._creation_of, address)
+    async def creations_of(self, lead: OwnLead) -> list[Creation]:
+        """What is noted of the lead's address, and of the lead under others."""
+        return await in_thread(self._creations_of, lead)
 
-    def _creation_of(self, address: str) -> Creation | None:
+    def _creations_of(self, lead: OwnLead) -> list[Creation]:
         with self._engine.connect() as connection:
-            return find_creation(connection, self._client_id, address)
+            return find_creations(connection, self._client_id, lead)
 
-    async def begin(self, lead: OwnLead, address: str) -> Creation | None:
+    async def begin(self, lead: OwnLead) -> Creation | None:
         """Notes that a contact is about to be created; None when nobody may create one now."""
-        return await in_thread(self._begin, lead, address)
+        return await in_thread(self._begin, lead)
 
-    def _begin(self, lead: OwnLead, address: str) -> Creation | None:
+    def _begin(self, lead: OwnLead) -> Creation | None:
         with self._engine.begin() as connection:
-            return begin_creation(connection, self._client_id, address, lead.id)
+            return begin_creation(connection, self._client_id, lead)
+
+    async def begin_again(self, lead: OwnLead, creation: Creation) -> Creation | None:
+        """Notes that GHL is about to be told once more; None when nobody may create a contact any more."""
+        return await in_thread(self._begin_again, lead, creation.id)
+
+    def _begin_again(self, lead: OwnLead, creation_id: int) -> Creation | None:
+        with self._engine.begin() as connection:
+            return begin_again(connection, self._client_id, lead, creation_id)
 
     async def phone_refused(self, creation: Creation) -> Creation:
         """Notes that GHL did not take the phone; returns the note as it is now."""

@@ -7,7 +7,7 @@ from weakref import WeakValueDictionary
 
 from sqlalchemy import Engine
 
-from ghl_pipeline.database.locks import advisory_lock
+from ghl_pipeline.database.locks import AdvisoryLocks
 from ghl_pipeline.errors import PipelineError
 from ghl_pipeline.orchestration.blocking import in_thread
 
@@ -22,7 +22,7 @@ class Turns:
     """Turns by name. Names hold nothing of a person. Used from one event loop at a time."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._locks = AdvisoryLocks(engine)
         self._of_tasks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
@@ -31,8 +31,9 @@ class Turns:
 
         Raises:
             TurnTaken: somebody else has had it for all of `patience_seconds`.
+            DatabaseUnavailable: the database does not answer, or forgot the turns that were taken before.
         """
-        # Tasks of this process wait for each other first: each look at the database takes a connection of its own.
+        # Tasks of this process wait for each other here: the session that has their turns is one and the same.
         of_tasks = self._of_tasks.setdefault(name, asyncio.Lock())
         async with AsyncExitStack() as held:
             try:
@@ -49,7 +50,7 @@ class Turns:
         while True:
             held = ExitStack()
             try:
-                if await in_thread(held.enter_context, advisory_lock(self._engine, name)):
+                if await in_thread(held.enter_context, self._locks.hold(name)):
                     yield
                     return
             finally:
