@@ -10,7 +10,6 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from ghl_pipeline.conversations.assets import message_import
-from ghl_pipeline.conversations.build import build_conversations
 from ghl_pipeline.conversations.conversations import Conversations
 from ghl_pipeline.conversations.jobs import import_messages
 from ghl_pipeline.conversations.schedules import message_import_schedule
@@ -26,7 +25,7 @@ from ghl_pipeline.locations.sensors import location_partitions_sensor
 from ghl_pipeline.privacy import redaction
 from ghl_pipeline.settings import Settings, load_settings
 from ghl_pipeline.webhooks.assets import WEBHOOK_EVENTS, event_handling, event_reconcile
-from ghl_pipeline.webhooks.build import build_event_handling, build_reconciling
+from ghl_pipeline.webhooks.build import build_event_handling, build_message_import, build_reconciling
 from ghl_pipeline.webhooks.handling.handle_events import EventHandling
 from ghl_pipeline.webhooks.jobs import handle_events, reconcile_events
 from ghl_pipeline.webhooks.reconciling.many_workspaces import Reconciling
@@ -69,7 +68,7 @@ def conversations_resource(_context: dg.InitResourceContext) -> Iterator[Convers
     """The capability for the time of a run."""
     settings = load_settings()
     with open_engine(settings) as engine:
-        yield build_conversations(settings, engine)
+        yield build_message_import(settings, engine)
 
 
 @dg.resource(description="Handling of events, with the one object that may create a contact")

@@ -18,7 +18,6 @@ from ghl_pipeline.cli.messages import run_import, tell_busy
 from ghl_pipeline.cli.output import out, print_json, print_problems, print_table
 from ghl_pipeline.cli.progress import watch_locations_done
 from ghl_pipeline.cli.session import database
-from ghl_pipeline.conversations.build import build_conversations
 from ghl_pipeline.conversations.conversations import LeadMessages, MessagesResult
 from ghl_pipeline.errors import Interrupted, PipelineError
 from ghl_pipeline.hydration.build import build_hydration
@@ -27,6 +26,7 @@ from ghl_pipeline.hydration.options import Options
 from ghl_pipeline.hydration.sync import sync_all, sync_lead
 from ghl_pipeline.orchestration.failures import FailedLocation, describe_failure
 from ghl_pipeline.settings import Settings, load_settings
+from ghl_pipeline.webhooks.build import build_message_import
 
 
 def sync_lead_command(
@@ -87,7 +87,7 @@ def _messages_of_lead(
 ) -> LeadMessages | FailedLocation:
     """The lead's messages, or why they could not be imported: the lead itself is done all the same."""
     try:
-        return asyncio.run(build_conversations(settings, engine).import_of_lead(lead_id))
+        return asyncio.run(build_message_import(settings, engine).import_of_lead(lead_id))
     except PipelineError as error:
         return describe_failure(location_id, error)
 

@@ -11,11 +11,11 @@ from ghl_pipeline.cli.backfill import exit_with_failures, failed_documents
 from ghl_pipeline.cli.choice import chosen_locations
 from ghl_pipeline.cli.output import err, out, print_json, print_table, sum_counts
 from ghl_pipeline.cli.session import database
-from ghl_pipeline.conversations.build import build_conversations
 from ghl_pipeline.conversations.conversations import DEFAULT_CONCURRENCY, MessagesResult
 from ghl_pipeline.conversations.import_report import ImportReport, MessageOutcome
 from ghl_pipeline.errors import Interrupted
 from ghl_pipeline.settings import Settings, load_settings
+from ghl_pipeline.webhooks.build import build_message_import
 
 STORED = (MessageOutcome.HEALED, MessageOutcome.UPDATED, MessageOutcome.KNOWN)
 ODD = (
@@ -61,7 +61,7 @@ def run_import(
     concurrency: int = DEFAULT_CONCURRENCY,
 ) -> MessagesResult:
     """Imports the messages of locations in this process. Raises KeyboardInterrupt when a person stops it."""
-    conversations = build_conversations(settings, engine)
+    conversations = build_message_import(settings, engine)
     return asyncio.run(conversations.import_messages(locations, from_start=from_start, concurrency=concurrency))
 
 

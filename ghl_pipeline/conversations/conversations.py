@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
+from ghl_pipeline.conversations.catching_up import Looked
 from ghl_pipeline.conversations.import_report import ImportReport
-from ghl_pipeline.conversations.message_store import find_lead
+from ghl_pipeline.conversations.message_store import TellLeads, find_lead
 from ghl_pipeline.conversations.sms_import import ImportRules, import_messages, import_of_lead
 from ghl_pipeline.errors import LocationBusy
 from ghl_pipeline.ghl.client import LocationClient
 from ghl_pipeline.locations.clients import LocationAccess, location_access
 from ghl_pipeline.locations.opening import OpenClient
-from ghl_pipeline.orchestration.attempts import unfinished_since
+from ghl_pipeline.orchestration.attempts import last_record, unfinished_since
 from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.many_locations import work_on_locations
@@ -53,12 +54,14 @@ class Conversations:
         engine: Engine,
         cipher: TokenCipher,
         open_client: OpenClient,
+        tell: TellLeads,
         open_interactive: OpenClient | None = None,
         rules: ImportRules | None = None,
     ) -> None:
         self._engine = engine
         self._cipher = cipher
         self._open_client = open_client
+        self._tell = tell
         self._open_interactive = open_interactive or open_client
         self._rules = rules or ImportRules()
 
@@ -87,8 +90,16 @@ class Conversations:
         async def one(location_id: str) -> ImportReport:
             async with self._location(location_id, self._open_client) as (access, client):
                 since = await in_thread(unfinished_since, self._engine, location_id, CAPABILITY)
+                record = await in_thread(last_record, self._engine, location_id, CAPABILITY)
                 report = await import_messages(
-                    self._engine, access, client, self._rules, from_start=from_start, linked_since=since
+                    self._engine,
+                    access,
+                    client,
+                    self._rules,
+                    self._tell,
+                    from_start=from_start,
+                    linked_since=since,
+                    last_look=Looked.of_record(record),
                 )
             await in_thread(told.done, SMS_MESSAGES, location_id, report.as_report())
             return report
@@ -99,7 +110,7 @@ class Conversations:
             one,
             capability=CAPABILITY,
             run_id=told.run_id,
-            counts=ImportReport.as_dict,
+            counts=ImportReport.as_record,
             concurrency=concurrency,
         )
         busy = tuple(f.location_id for f in result.failures if f.error_class == LocationBusy.__name__)
@@ -119,7 +130,7 @@ class Conversations:
         """
         lead = await in_thread(find_lead, self._engine, lead_id)
         async with self._location(lead.location_id, self._open_interactive) as (access, client):
-            imported = await import_of_lead(self._engine, access, client, lead_id)
+            imported = await import_of_lead(self._engine, access, client, lead_id, self._tell)
             return LeadMessages(lead_id, imported, client.usage.calls)
 
     @asynccontextmanager

@@ -39,16 +39,24 @@ class ExportWalk:
 
     Attributes:
         latest: the time of the latest message handed out, None before the first.
+        latest_past: of the latest one that is not dated after `now`, None before the first such one.
         restarts: how often the export was begun anew.
     """
 
     def __init__(
-        self, client: LocationClient, export: MessageExport, *, clock: Callable[[], float] = time.monotonic
+        self,
+        client: LocationClient,
+        export: MessageExport,
+        *,
+        now: datetime | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.latest: datetime | None = None
+        self.latest_past: datetime | None = None
         self.restarts = 0
         self._client = client
         self._export = export
+        self._now = now
         self._clock = clock
         self._is_descending = False
         self._has_ascended = False
@@ -64,6 +72,15 @@ class ExportWalk:
         That is while no page has shown that the messages come oldest first, and once one has shown that they do not.
         """
         return self.latest if self._has_ascended and not self._is_descending else None
+
+    @property
+    def covered(self) -> datetime | None:
+        """As `reached`, but a time that has come, as the next import may go on from it.
+
+        A message can be dated in the future (a scheduled one), and what comes until then is yet to be handed out. Nor
+        is `now` a time up to which anything was: GHL's clock is its own, and may be behind.
+        """
+        return None if self.reached is None else self.latest_past
 
     async def pages(self) -> AsyncGenerator[MessagePage, None]:
         """Every page; after a restart some messages come again.
@@ -108,6 +125,8 @@ class ExportWalk:
                 self._has_ascended |= message.sent_at > self._previous
             self._previous = message.sent_at
             self.latest = max(self.latest or message.sent_at, message.sent_at)
+            if self._now is None or message.sent_at <= self._now:
+                self.latest_past = max(self.latest_past or message.sent_at, message.sent_at)
         self._handed_out += len(page.messages) + page.unreadable
         has_moved = self.reached is not None and (before is None or self.reached > before)
         has_progressed = has_moved or (self._is_descending and self._handed_out > self._furthest)

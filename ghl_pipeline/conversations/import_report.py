@@ -46,13 +46,14 @@ class ImportReport:
         outcomes: messages by outcome, all outcomes named; they add up to `messages_seen`.
         leads_created: leads that an inbound message made, as a webhook would have.
         leads_caught_up: leads made or changed since the last import, whose earlier messages were asked for by contact.
-        leads_refused: of such leads, those of whose contact GHL answered nothing (deleted, most likely).
+        leads_refused: of such leads, those for whose contact GHL gave no messages (deleted, most likely).
         leads_with_junk_contact_id: leads whose link can be no contact's, so that no message is theirs.
         pages: answers of the export.
         requests: requests sent, retries included.
         restarts: how often the export was begun anew because its cursor died.
         imported_from: where this import began, ISO 8601.
         imported_until: up to where messages are stored now; None when there never was one.
+        looked: what the next import has to know of this one about the leads it saw; in the record only.
         seconds: how long it took.
         seconds_waited_on_limit: of them, spent waiting on the rate limit.
     """
@@ -68,6 +69,7 @@ class ImportReport:
     restarts: int
     imported_from: str
     imported_until: str | None
+    looked: Mapping[str, object] = field(default_factory=dict)
     seconds: float
     seconds_waited_on_limit: float
 
@@ -83,7 +85,13 @@ class ImportReport:
 
     def as_dict(self) -> dict[str, object]:
         """As JSON-ready values."""
-        return {**asdict(self), "messages_seen": self.messages_seen, "messages_imported": self.imported}
+        values = {**asdict(self), "messages_seen": self.messages_seen, "messages_imported": self.imported}
+        del values["looked"]
+        return values
+
+    def as_record(self) -> dict[str, object]:
+        """As `location_attempts` keeps it: what the next import reads of it included."""
+        return {**self.as_dict(), "looked": self.looked}
 
     def as_report(self) -> Report:
         """For the materialization of `sms_messages`."""

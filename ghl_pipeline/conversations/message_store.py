@@ -4,9 +4,10 @@ A page, the leads it makes and the mark of how far the import is are one transac
 and recognised.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from sqlalchemy import Connection, Engine, text
 
@@ -18,6 +19,11 @@ from ghl_pipeline.database.rows import as_json_list
 from ghl_pipeline.errors import UnknownClient
 from ghl_pipeline.ghl.ids import CONTACT_ID_PATTERN, is_contact_id
 from ghl_pipeline.ghl.message_payloads import Message
+
+# The lead, its message, when it was sent, and whether it is news: it came after the client's first import.
+ImportedMessage: TypeAlias = tuple[int, NewMessage, datetime, bool]
+# What messages say of their leads (a STOP, a reply): called in the transaction that stores them, with the client's id.
+TellLeads: TypeAlias = Callable[[Connection, int, Sequence[ImportedMessage]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +60,30 @@ def begin_import(engine: Engine, client_id: int) -> ImportMark:
 
 
 def store_page(
-    engine: Engine, mark: ImportMark, messages: Sequence[Message], *, not_before: datetime, until: datetime | None
+    engine: Engine,
+    mark: ImportMark,
+    messages: Sequence[Message],
+    tell: TellLeads,
+    *,
+    not_before: datetime,
+    until: datetime | None,
 ) -> Counts:
-    """Stores what is to be stored of a page, and how far the import is with it, in one transaction.
+    """Stores what is to be stored of a page, what it says of leads, and how far the import is, in one transaction.
 
     Args:
         engine: the dashboard database.
         mark: of this import.
         messages: the page.
+        tell: what the messages that nobody knew say of their leads.
         not_before: where the import began; what is older was not asked for.
         until: messages up to then are stored once this page is; None when that cannot be said.
     """
     with engine.begin() as connection:
         # Before any row of a lead, as whoever unites two leads does; else the two would wait for each other.
         lock_clients(connection, [mark.client_id])
-        counts = _store(connection, mark, messages, not_before)
+        counts = _store(connection, mark, messages, tell, not_before)
         if until is not None:
-            # A date in the future, as of a scheduled message, would hide what comes until then.
-            _move_mark(connection, mark.client_id, min(until, mark.now))
+            _move_mark(connection, mark.client_id, until)
     return counts
 
 
@@ -88,21 +100,25 @@ def end_import(engine: Engine, mark: ImportMark, until: datetime | None) -> tupl
     stored_until = text("SELECT imported_until FROM message_imports WHERE client_id = :client_id")
     with engine.begin() as connection:
         if until is not None:
-            _move_mark(connection, mark.client_id, min(until, mark.now))
+            _move_mark(connection, mark.client_id, until)
         of_client = {"client_id": mark.client_id, "pattern": f"^{CONTACT_ID_PATTERN}$", "white_space": WHITE_SPACE}
         leads = connection.execute(junk, of_client)
         moment = connection.execute(stored_until, {"client_id": mark.client_id}).scalar_one_or_none()
         return moment, int(leads.scalar_one())
 
 
-def store_messages_of_lead(engine: Engine, client_id: int, lead_id: int, messages: Sequence[Message]) -> Counts:
-    """Stores messages that are all the lead's. A lead deleted meanwhile has none."""
+def store_messages_of_lead(
+    engine: Engine, client_id: int, lead_id: int, messages: Sequence[Message], tell: TellLeads
+) -> Counts:
+    """Stores messages that are all the lead's, and what they say of it. A lead deleted meanwhile has none."""
     alive = text("SELECT id FROM leads WHERE id = :id AND client_id = :client_id FOR KEY SHARE")
+    first_import = text("SELECT live_since FROM message_imports WHERE client_id = :client_id")
     with engine.begin() as connection:
         lock_clients(connection, [client_id])  # before the row, as in `store_page`
         if connection.execute(alive, {"id": lead_id, "client_id": client_id}).one_or_none() is None:
             return Counts()
-        return _store_rows(connection, [(client_id, lead_id, _new_message(message)) for message in messages])
+        live_since = connection.execute(first_import, {"client_id": client_id}).scalar_one_or_none()
+        return _store_rows(connection, client_id, [(lead_id, message) for message in messages], tell, live_since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +148,9 @@ def find_lead(engine: Engine, lead_id: int) -> LinkedLead:
     return LinkedLead(row.location_id, row.client_id, contact_id)
 
 
-def _store(connection: Connection, mark: ImportMark, messages: Sequence[Message], not_before: datetime) -> Counts:
+def _store(
+    connection: Connection, mark: ImportMark, messages: Sequence[Message], tell: TellLeads, not_before: datetime
+) -> Counts:
     counts = Counts()
     wanted: list[tuple[str, Message]] = []
     for message in messages:
@@ -155,13 +173,9 @@ def _store(connection: Connection, mark: ImportMark, messages: Sequence[Message]
         if isinstance(lead, LeadUpsert):
             leads[contact_id] = lead.lead_id
             counts.leads_created += lead.created
-    rows = [
-        (mark.client_id, leads[contact_id], _new_message(message))
-        for contact_id, message in wanted
-        if contact_id in leads
-    ]
+    rows = [(leads[contact_id], message) for contact_id, message in wanted if contact_id in leads]
     counts.outcomes[MessageOutcome.NO_LEAD] += len(wanted) - len(rows)
-    counts.add(_store_rows(connection, rows))
+    counts.add(_store_rows(connection, mark.client_id, rows, tell, mark.live_since))
     return counts
 
 
@@ -177,9 +191,29 @@ def _leads_of_contacts(connection: Connection, client_id: int, contact_ids: set[
     return {row.ghl_contact_id: row.id for row in connection.execute(query, values)}
 
 
-def _store_rows(connection: Connection, rows: Sequence[tuple[int, int, NewMessage]]) -> Counts:
+def _store_rows(
+    connection: Connection,
+    client_id: int,
+    messages: Sequence[tuple[int, Message]],
+    tell: TellLeads,
+    live_since: datetime | None,
+) -> Counts:
+    """Stores messages of leads and tells the leads of those that nobody had seen whole.
+
+    A message that a webhook brought has an event of its own, whose status a person may have changed since. So a row
+    that only gets its id now (healed) is no news; an opt-out is one even so.
+    """
+    rows = [(lead_id, _new_message(message)) for lead_id, message in messages]
+    outcomes = [_outcome(each) for each in store_messages(connection, [(client_id, *row) for row in rows])]
+    told: list[ImportedMessage] = []
+    for (lead_id, new), (_, message), outcome in zip(rows, messages, outcomes, strict=True):
+        if message.direction == "inbound" and outcome in (MessageOutcome.IMPORTED, MessageOutcome.HEALED):
+            is_live = live_since is not None and message.sent_at > live_since
+            told.append((lead_id, new, message.sent_at, is_live and outcome is MessageOutcome.IMPORTED))
+    if told:
+        tell(connection, client_id, told)
     counts = Counts()
-    counts.outcomes.update(_outcome(stored) for stored in store_messages(connection, rows))
+    counts.outcomes.update(outcomes)
     return counts
 
 

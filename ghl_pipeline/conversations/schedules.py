@@ -4,8 +4,10 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from ghl_pipeline.conversations.assets import MessageImportConfig
+from ghl_pipeline.conversations.conversations import CAPABILITY
 from ghl_pipeline.conversations.jobs import import_messages
 from ghl_pipeline.locations.clients import active_locations
+from ghl_pipeline.orchestration.attempts import held_back
 
 # So many locations overlap well in one process; more are spread over the runs that the queue lets go at once.
 LOCATIONS_PER_RUN = 250
@@ -21,15 +23,16 @@ def message_import_schedule(default_status: dg.DefaultScheduleStatus) -> dg.Sche
         execution_timezone="UTC",
         default_status=default_status,
         description="New text messages of all active locations, every 15 minutes; a location that an earlier import "
-        "is still at is left to it.",
+        "is still at is left to it, and so is one that refused its token, for a day.",
     )
     def message_import(
         context: dg.ScheduleEvaluationContext, engine: dg.ResourceParam[Engine]
     ) -> list[dg.RunRequest] | dg.SkipReason:
         with engine.connect() as connection:
-            locations = active_locations(connection, with_token=True)
+            refused = held_back(connection, CAPABILITY)
+            locations = [each for each in active_locations(connection, with_token=True) if each not in refused]
         if not locations:
-            return dg.SkipReason("there is no active client with a token")
+            return dg.SkipReason(f"no active client has a usable token ({len(refused)} locations refused theirs)")
         due = context.scheduled_execution_time.strftime("%Y%m%d%H%M")
         batches = [locations[at : at + LOCATIONS_PER_RUN] for at in range(0, len(locations), LOCATIONS_PER_RUN)]
         return [

@@ -5,8 +5,9 @@ brought is recognised; what a webhook lost is here afterwards, and with it the l
 """
 
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
@@ -14,15 +15,24 @@ from sqlalchemy import Engine
 from ghl_pipeline.conversations.catching_up import (
     MOST_LEADS_ONE_BY_ONE,
     LeadBehind,
+    Looked,
+    catch_up,
     import_of_contact,
     leads_behind,
+    look,
 )
 from ghl_pipeline.conversations.export_walk import ExportWalk
 from ghl_pipeline.conversations.import_report import Counts, ImportReport, MessageOutcome, named_counts, written
-from ghl_pipeline.conversations.message_store import ImportMark, begin_import, end_import, find_lead, store_page
+from ghl_pipeline.conversations.message_store import (
+    ImportMark,
+    TellLeads,
+    begin_import,
+    end_import,
+    find_lead,
+    store_page,
+)
 from ghl_pipeline.errors import UnknownClient
 from ghl_pipeline.ghl.client import LocationClient
-from ghl_pipeline.ghl.errors import RequestRejected
 from ghl_pipeline.ghl.message_payloads import MessageExport
 from ghl_pipeline.locations.clients import LocationAccess
 from ghl_pipeline.orchestration.blocking import in_thread
@@ -44,9 +54,11 @@ async def import_messages(
     access: LocationAccess,
     client: LocationClient,
     rules: ImportRules,
+    tell: TellLeads,
     *,
     from_start: bool = False,
     linked_since: datetime | None = None,
+    last_look: Looked | None = None,
 ) -> ImportReport:
     """Imports the location's SMS since the last import. Two imports of one location must not run at the same time.
 
@@ -55,8 +67,10 @@ async def import_messages(
         access: the location and its client.
         client: the location's, throttled.
         rules: how far back it reaches.
+        tell: what messages that nobody knew say of their leads, in the transaction that stores them.
         from_start: as far back as a first import, whatever was imported before.
         linked_since: when the last whole import began; leads written since then are caught up. None: none are.
+        last_look: of that import: which of these leads it saw. None: none.
 
     Raises:
         ExportStuck: GHL gave no further page; what came before is stored.
@@ -65,47 +79,57 @@ async def import_messages(
     began = time.monotonic()
     calls, waited = client.usage.calls, client.usage.waited_seconds
     mark = await in_thread(begin_import, engine, access.client_id)
-    begins_at, behind = await in_thread(_plan, engine, mark, rules, from_start=from_start, linked_since=linked_since)
-    walk = ExportWalk(client, MessageExport(start=begins_at))
+    # Before any lead is read: whoever is linked from here on is left to the next import.
+    looked = await in_thread(look, engine)
+    begins_at, behind = await in_thread(
+        _plan, engine, mark, rules, from_start=from_start, linked_since=linked_since, last_look=last_look
+    )
+    walk = ExportWalk(client, MessageExport(start=begins_at), now=mark.now)
     counts, pages = Counts(), 0
     async with aclosing(walk.pages()) as answers:
         async for page in answers:
             pages += 1
             counts.outcomes[MessageOutcome.UNREADABLE] += page.unreadable
-            counts.add(
-                await in_thread(store_page, engine, mark, page.messages, not_before=begins_at, until=walk.reached)
+            stored = await in_thread(
+                store_page, engine, mark, page.messages, tell, not_before=begins_at, until=walk.covered
             )
+            counts.add(stored)
+    # Before the leads behind, so that trouble with those costs no second walk.
+    until, junk = await in_thread(end_import, engine, mark, walk.latest_past)
     earlier = MessageExport(start=mark.now - rules.first, end=begins_at)
-    refused = 0
-    for lead in behind:
-        try:
-            of_lead, pages_of_lead = await import_of_contact(engine, access.client_id, client, lead, export=earlier)
-        except RequestRejected:
-            # What GHL says of a contact that is deleted is not documented; it must not end the location every time.
-            refused += 1
-            continue
-        counts.add(of_lead)
-        pages += pages_of_lead
-    until, junk = await in_thread(end_import, engine, mark, walk.latest)
+    caught_up = await catch_up(engine, access.client_id, client, behind, tell=tell, export=earlier)
+    counts.add(caught_up.counts)
     return ImportReport(
         location=access.location_id,
         outcomes=named_counts(counts.outcomes),
         leads_created=counts.leads_created,
-        leads_caught_up=len(behind) - refused,
-        leads_refused=refused,
+        leads_caught_up=len(behind) - caught_up.refused,
+        leads_refused=caught_up.refused,
         leads_with_junk_contact_id=junk,
-        pages=pages,
+        pages=pages + caught_up.pages,
         requests=client.usage.calls - calls,
         restarts=walk.restarts,
         imported_from=written(begins_at) or "",
         imported_until=written(until),
+        looked=replace(looked, missed=_to_ask_again(caught_up.missed, last_look)).as_record(),
         seconds=round(time.monotonic() - began, 3),
         seconds_waited_on_limit=round(client.usage.waited_seconds - waited, 3),
     )
 
 
+def _to_ask_again(missed: Sequence[int], last: Looked | None) -> tuple[int, ...]:
+    """Once: a contact at which GHL breaks every time must not cost every import a minute of tries."""
+    return tuple(lead_id for lead_id in missed if last is None or lead_id not in last.missed)
+
+
 def _plan(
-    engine: Engine, mark: ImportMark, rules: ImportRules, *, from_start: bool, linked_since: datetime | None
+    engine: Engine,
+    mark: ImportMark,
+    rules: ImportRules,
+    *,
+    from_start: bool,
+    linked_since: datetime | None,
+    last_look: Looked | None,
 ) -> tuple[datetime, list[LeadBehind]]:
     """Where the import begins, and the leads that are caught up one by one."""
     begins_at, earliest = mark.begins_at(rules.first, rules.overlap), mark.now - rules.first
@@ -114,11 +138,13 @@ def _plan(
     if linked_since is None or begins_at <= earliest:
         return begins_at, []
     # Rows carry the time at which their transaction began, which may be one under way when the last import looked.
-    behind = leads_behind(engine, mark.client_id, linked_since - rules.overlap)
+    behind = leads_behind(engine, mark.client_id, linked_since - rules.overlap, last_look)
     return (begins_at, behind) if len(behind) <= MOST_LEADS_ONE_BY_ONE else (earliest, [])
 
 
-async def import_of_lead(engine: Engine, access: LocationAccess, client: LocationClient, lead_id: int) -> int:
+async def import_of_lead(
+    engine: Engine, access: LocationAccess, client: LocationClient, lead_id: int, tell: TellLeads
+) -> int:
     """Imports all SMS of one lead, from the first one on; asks nothing for a lead that has no contact.
 
     Returns:
@@ -133,5 +159,6 @@ async def import_of_lead(engine: Engine, access: LocationAccess, client: Locatio
         raise UnknownClient(f"UnknownClient: client {access.client_id} has no lead {lead_id}. Check the id.")
     if lead.contact_id is None:
         return 0
-    counts, _ = await import_of_contact(engine, access.client_id, client, LeadBehind(lead_id, lead.contact_id))
+    behind = LeadBehind(lead_id, lead.contact_id)
+    counts, _ = await import_of_contact(engine, access.client_id, client, behind, tell)
     return counts.outcomes[MessageOutcome.IMPORTED]

@@ -66,21 +66,27 @@ class WorkspaceClient:
         Args:
             start: aware; events created then or later.
             end: aware; events created before then. None: all up to now.
-            types: as `event.type` spells them; one walk through the log for each. None given: all, in one walk.
+            types: as `event.type` spells them; one walk through the log for each. None given: all, in one walk. Events
+                of other types are left out even if EmailBison sends them; those that name no type are not.
 
         Raises:
             EmailBisonError: any branch. The pages before are then incomplete: begin again.
         """
         days = {"start_date": f"{start.astimezone(UTC):%Y-%m-%d}"}
         if end is not None:
-            # The day after, whether the server takes a day for its first moment or its last.
-            days["end_date"] = f"{end.astimezone(UTC) + timedelta(days=1):%Y-%m-%d}"
+            # The day after that of the last moment, whether the server takes a day for its first moment or its last.
+            last = end.astimezone(UTC) - timedelta(microseconds=1)
+            days["end_date"] = f"{last + timedelta(days=1):%Y-%m-%d}"
         for each in types or ("",):
             only = {"type": each} if each else {}
             before: datetime | None = None
             async for page in self.pages("/events", days | only):
                 rows = [read_event_row(row) for row in page.rows]
-                found = [row for row in rows if _is_within(row.created_at, start, end)]
+                found = [
+                    row
+                    for row in rows
+                    if _is_within(row.created_at, start, end) and (not each or row.event_type in (None, each.upper()))
+                ]
                 if found:
                     yield found
                 if _has_passed(rows, start, before):

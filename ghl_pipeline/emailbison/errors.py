@@ -3,6 +3,7 @@
     EmailBisonError
     ├── EmailBisonUnavailable     no usable answer, though it was tried again: timeouts, connection, 429, 5xx, no JSON
     ├── EmailBisonAccessDenied    401, 403: the token is not of this instance, or was withdrawn
+    ├── EmailBisonWrongWorkspace  the token opens another workspace than the one that is stored
     └── EmailBisonRefused         any other refusal: our request is wrong, or its pages do not end
 
 An error knows workspace, route and status. It never holds a body, an address or a token.
@@ -48,6 +49,16 @@ class EmailBisonAccessDenied(EmailBisonError):
 
     what = "refused the token"
     advice = "Make an API token in the workspace's settings and store it with: ghl-pipeline clients set-emailbison"
+
+
+class EmailBisonWrongWorkspace(EmailBisonError):
+    """Whatever the token opens is of another workspace."""
+
+    what = "answered with events of another workspace only, none of which were taken"
+    advice = (
+        "The token is of another workspace: make one in this workspace's settings, or correct the workspace's id, and "
+        "store both with: ghl-pipeline clients set-emailbison. The last ten days are then looked through again"
+    )
 
 
 class EmailBisonRefused(EmailBisonError):

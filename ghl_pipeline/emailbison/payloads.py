@@ -24,10 +24,12 @@ class EventRow:
     Attributes:
         body: what the webhook sent, written down anew: the same values, not the same bytes.
         created_at: aware, UTC; None when the row does not say it.
+        event_type: as EmailBison spells it, upper-case; None when the row does not say it.
     """
 
     body: bytes = field(repr=False)
     created_at: datetime | None
+    event_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,14 @@ def read_event_row(row: JsonObject) -> EventRow:
     payload = next((found for each in candidates if (found := _payload(each)) is not None), None)
     if payload is None and _payload(row) is not None:
         payload = {"event": row["event"], "data": row.get("data")}
-    return EventRow(json.dumps(row if payload is None else payload).encode(), _moment(row.get("created_at")))
+    body = json.dumps(row if payload is None else payload).encode()
+    return EventRow(body, _moment(row.get("created_at")), None if payload is None else _type(payload))
+
+
+def _type(payload: JsonObject) -> str | None:
+    about = payload.get("event")
+    found = about.get("type") if isinstance(about, dict) else None
+    return found.upper() if isinstance(found, str) else None
 
 
 def _payload(value: object) -> JsonObject | None:

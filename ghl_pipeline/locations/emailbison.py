@@ -16,7 +16,7 @@ from ghl_pipeline.database.tables import clients, emailbison_workspaces
 from ghl_pipeline.errors import InvalidInput, UnknownClient
 from ghl_pipeline.locations.clients import ClientInactive, find_client, valid_token
 from ghl_pipeline.privacy.redaction import redact
-from ghl_pipeline.privacy.tokens import TokenCipher
+from ghl_pipeline.privacy.tokens import TokenCipher, TokenUnreadable
 
 _LARGEST_BIGINT = 2**63 - 1
 _HOSTS_OF_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -44,6 +44,7 @@ class WorkspaceAccess:
     workspace_id: int
     token: SecretStr | None = field(repr=False)
     events_seen_until: datetime | None
+    token_encrypted: str | None = field(default=None, repr=False)
 
 
 def valid_base_url(text: str) -> str:
@@ -85,7 +86,8 @@ def set_workspace(
         base_url: of the instance, with or without `/api`.
         workspace_id: as EmailBison numbers it; events of any other are refused.
         token: None: the one that is stored is kept, unless the workspace is another; a token of one instance must
-            never be sent to another.
+            never be sent to another. After another token the log is looked through from its beginning: the one before
+            may have been of another workspace.
 
     Raises:
         UnknownClient: as `find_client`.
@@ -112,6 +114,8 @@ def set_workspace(
     values: dict[str, object] = {"base_url": url, "workspace_id": workspace_id}
     if token is not None:
         values["token_encrypted"] = cipher.encrypt(_valid_token(token))
+        if not _has_token(connection, cipher, client.id, token):
+            values["events_seen_until"] = None
     is_same = (table.c.base_url == url) & (table.c.workspace_id == workspace_id)
     adding = insert(table).values(client_id=client.id, **values)
     kept = {
@@ -163,7 +167,9 @@ def workspace_access(connection: Connection, cipher: TokenCipher, location_id: s
     if row.base_url is None:
         return None
     token = None if row.token_encrypted is None else cipher.decrypt(row.token_encrypted)
-    return WorkspaceAccess(row.id, location_id, row.base_url, row.workspace_id, token, row.events_seen_until)
+    return WorkspaceAccess(
+        row.id, location_id, row.base_url, row.workspace_id, token, row.events_seen_until, row.token_encrypted
+    )
 
 
 def locations_with_workspace(connection: Connection) -> list[str]:
@@ -179,7 +185,7 @@ def locations_with_workspace(connection: Connection) -> list[str]:
 
 
 def events_were_seen(connection: Connection, access: WorkspaceAccess, until: datetime) -> None:
-    """Notes that every event up to then is in the inbox. Never moves back, and not if the workspace is another now."""
+    """Notes that every event up to then is in the inbox. Never back, and not if workspace or token is another now."""
     table = emailbison_workspaces
     connection.execute(
         update(table)
@@ -187,10 +193,23 @@ def events_were_seen(connection: Connection, access: WorkspaceAccess, until: dat
             table.c.client_id == access.client_id,
             table.c.base_url == access.base_url,
             table.c.workspace_id == access.workspace_id,
+            table.c.token_encrypted.is_not_distinct_from(access.token_encrypted),
         )
         # GREATEST ignores NULL.
         .values(events_seen_until=func.greatest(table.c.events_seen_until, until), updated_at=func.now())
     )
+
+
+def _has_token(connection: Connection, cipher: TokenCipher, client_id: int, token: SecretStr) -> bool:
+    """Whether the client's workspace has this token; an encrypted one can be told from another only once decrypted."""
+    table = emailbison_workspaces
+    stored = connection.execute(select(table.c.token_encrypted).where(table.c.client_id == client_id)).scalar()
+    if stored is None:
+        return False
+    try:
+        return cipher.decrypt(stored).get_secret_value() == _valid_token(token)
+    except TokenUnreadable:
+        return False
 
 
 def _valid_token(token: SecretStr) -> str:

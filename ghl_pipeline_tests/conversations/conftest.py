@@ -24,11 +24,13 @@ from ghl_pipeline.locations.clients import LocationAccess, add_client
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.sandbox.conversations import Direction, Message
 from ghl_pipeline.sandbox.world import Location
+from ghl_pipeline.webhooks.handling.imported_messages import news_of_imports
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 
 QUICK = RetryPolicy(max_attempts=2, max_429=2, deadline_seconds=10.0, first_pause_seconds=0.002)
 EXPORT = "GET /conversations/messages/export"
 RULES = ImportRules(first=timedelta(days=30), overlap=timedelta(minutes=10))
+TELL = news_of_imports(frozenset({"do_not_contact"}))
 
 
 class Unthrottled:
@@ -71,9 +73,10 @@ class Place:
     def access(self) -> LocationAccess:
         return LocationAccess(self.id, self.client_id, "Acme", SecretStr(self.ghl.token), "US", "UTC")
 
-    def lead(self, contact_id: str | None) -> int:
+    def lead(self, contact_id: str | None, **fields: object) -> int:
         """A lead, linked to the contact."""
-        row = insert(leads).values(client_id=self.client_id, ghl_contact_id=contact_id).returning(leads.c.id)
+        values = {"client_id": self.client_id, "ghl_contact_id": contact_id, **fields}
+        row = insert(leads).values(values).returning(leads.c.id)
         with self.engine.begin() as connection:
             return int(connection.execute(row).scalar_one())
 
@@ -103,7 +106,7 @@ class Place:
     async def imported(self, rules: ImportRules = RULES, *, from_start: bool = False) -> ImportReport:
         """Imports as one run does."""
         async with self.client() as client:
-            return await import_messages(self.engine, self.access, client, rules, from_start=from_start)
+            return await import_messages(self.engine, self.access, client, rules, TELL, from_start=from_start)
 
     def rows(self) -> list[Mapping[str, object]]:
         """The client's messages here, oldest first."""
@@ -156,7 +159,7 @@ class Agency:
             ) as client:
                 yield client
 
-        return Conversations(engine=self.engine, cipher=self.cipher, open_client=opened, rules=rules)
+        return Conversations(engine=self.engine, cipher=self.cipher, open_client=opened, tell=TELL, rules=rules)
 
 
 @pytest.fixture

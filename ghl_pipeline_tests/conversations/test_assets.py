@@ -13,9 +13,8 @@ from sqlalchemy import URL, Engine, insert, text
 
 from ghl_pipeline.conversations import schedules
 from ghl_pipeline.conversations.assets import SPEC
-from ghl_pipeline.conversations.build import build_conversations
 from ghl_pipeline.conversations.schedules import message_import_schedule
-from ghl_pipeline.database.locks import advisory_lock
+from ghl_pipeline.database.locks import AdvisoryLocks
 from ghl_pipeline.database.tables import leads
 from ghl_pipeline.definitions import build_defs
 from ghl_pipeline.locations.clients import add_client, deactivate_client
@@ -23,6 +22,7 @@ from ghl_pipeline.orchestration.partition_sync import sync_partitions
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.sandbox.world import Location
 from ghl_pipeline.settings import Settings
+from ghl_pipeline.webhooks.build import build_message_import
 from ghl_pipeline_tests.conversations.conftest import ago, contact_ids
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 
@@ -56,7 +56,7 @@ class Runner:
 
     def __init__(self, engine: Engine, project: Settings, instance: DagsterInstance) -> None:
         self.instance = instance
-        resources = {"engine": engine, "conversations": build_conversations(project, engine)}
+        resources = {"engine": engine, "conversations": build_message_import(project, engine)}
         self._job = build_defs(resources).resolve_job_def("import_messages")
 
     def run(self, *, tags: Mapping[str, str] | None = None, **config: object) -> dg.ExecuteInProcessResult:
@@ -157,7 +157,7 @@ def test_a_location_that_another_import_is_at_is_no_failure(
     locations: list[Location], runner: Runner, engine: Engine
 ) -> None:
     busy = locations[1]
-    with advisory_lock(engine, f"conversations of location {busy.id}") as held:
+    with AdvisoryLocks(engine).hold(f"conversations of location {busy.id}") as held:
         assert held
         result = runner.run(locations=[location.id for location in locations])
     assert result.success

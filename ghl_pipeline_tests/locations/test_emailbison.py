@@ -94,6 +94,23 @@ def test_another_workspace_is_looked_through_from_the_beginning(connection: Conn
     assert after.events_seen_until is None
 
 
+def test_after_another_token_the_log_is_looked_through_from_the_beginning(
+    connection: Connection, cipher: TokenCipher
+) -> None:
+    put(connection, cipher)
+    access = workspace_access(connection, cipher, LOCATION)
+    assert access is not None
+    events_were_seen(connection, access, NOON)
+
+    assert put(connection, cipher, token=None).events_seen_until == NOON
+    assert put(connection, cipher, token=TOKEN).events_seen_until == NOON
+    assert put(connection, cipher, token=SecretStr("10|ofAnotherWorkspace")).events_seen_until is None
+    events_were_seen(connection, access, NOON)  # a look that the token before had begun
+    after = find_workspace(connection, LOCATION)
+    assert after is not None
+    assert after.events_seen_until is None
+
+
 def test_the_mark_moves_forward_only(connection: Connection, cipher: TokenCipher) -> None:
     put(connection, cipher)
     access = workspace_access(connection, cipher, LOCATION)

@@ -1,17 +1,24 @@
-"""Canary people go through everything, the failure paths included, and must not be found anywhere but in the leads.
+"""Canary people go through everything, the failure paths included, and must not be found anywhere but in their tables.
 
 Searched: what the commands print, every file in the home folder (compute logs among them), the database server's log,
-every table of Dagster's, and every table of the pipeline's but those whose job it is to hold people for good.
+every table of Dagster's, and every table of the pipeline's but those whose job it is to hold people for good. The
+secrets by which webhooks come in, and the tokens of GHL and EmailBison, are looked for as well.
 """
 
 import asyncio
+import json
 import logging
+import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from dagster import DagsterInstance
 from pydantic import SecretStr
@@ -26,20 +33,30 @@ from ghl_pipeline.hydration.sync import sync_lead
 from ghl_pipeline.locations.clients import LocationAccess, add_client
 from ghl_pipeline.locations.learning import record_survey
 from ghl_pipeline.orchestration.partition_sync import sync_partitions
-from ghl_pipeline.orchestration.runs import run_locations
+from ghl_pipeline.orchestration.runs import RunSummary, run_locations
 from ghl_pipeline.privacy.redaction import safe_error_text
 from ghl_pipeline.privacy.tokens import TokenCipher
+from ghl_pipeline.sandbox.emailbison_payloads import BisonLead
+from ghl_pipeline.sandbox.webhook_orders import SendOrder
+from ghl_pipeline.sandbox.webhook_sender import WebhookSender
 from ghl_pipeline.settings import Settings
+from ghl_pipeline.webhooks.ensuring.ensure import build_ensurer
+from ghl_pipeline.webhooks.handling.event_work import EventWork
+from ghl_pipeline.webhooks.handling.handle_events import EventHandling
 from ghl_pipeline_tests.fixtures.database import REPOSITORY
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 
 TOKEN = "pit-0ca4a47e-0000-4000-8000-00000000c0de"
-# Nobody else in any test is called like this, so each is found only where it leaked.
-CANARIES = ("zyxwinda", "Quorvath", "Brindlemoth", "5550187", "555-0187", "555) 0187", TOKEN, "c0de")
+# Nobody else in any test is called like this, so each is found only where it leaked. The end of a token has eight
+# characters here: four hexadecimal ones come up by chance in a hash or a compressed page.
+CANARIES = ("zyxwinda", "Quorvath", "Brindlemoth", "5550187", "555-0187", "555) 0187", TOKEN, "0000c0de")
 EMAIL = "zyxwinda.{}@example.com"
 PEOPLE = 40
+BISON_TOKEN = "7|zyxToken0000000000000000000000000000c0de"
 # Tables that hold people for good; those that hold them only while a list is in work are empty at the end.
-FOR_PEOPLE = {"leads", "clients"}
+FOR_PEOPLE = {"leads", "clients", "messages"}
+# Columns that hold people, in tables of which the rest is searched.
+COLUMNS_FOR_PEOPLE = {"webhook_events": "body", "contact_creations": "address"}
 WHILE_IN_WORK = ("resolved_contacts", "pulled_contacts")
 
 
@@ -65,10 +82,10 @@ def location_id(engine: Engine, project: Settings, sandbox: Sandbox) -> str:
     return location.id
 
 
-def command(*words: str, expect: int = 0) -> str:
+def command(*words: str, expect: int = 0, stdin: str | None = None) -> str:
     """Everything that a command prints, on both streams, in the talkative mode."""
     line = [sys.executable, "-m", "ghl_pipeline.cli.app", "--verbose", *words]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, input=stdin)
     assert done.returncode == expect, done.stderr
     return done.stdout + done.stderr
 
@@ -138,15 +155,233 @@ def test_nobody_is_found_outside_the_leads(
         assert connection.execute(text("SELECT plan ->> 'way' FROM work_lists")).scalars().all() == ["scan"]
     printed.append(caplog.text)
     streams = capfd.readouterr()
-    printed += [streams.out, streams.err]
+    assert_found_nowhere([*printed, streams.out, streams.err], CANARIES, engine, dagster_url, project)
+
+
+@dataclass
+class Senders:
+    """GHL and EmailBison, as they reach the client's receiver; the secrets are canaries too."""
+
+    sandbox: Sandbox
+    url: str
+    location_id: str
+    workflow_secret: str
+    emailbison_secret: str
+
+    def send(self, event: str, **order: object) -> dict[str, int]:
+        """Lets an event happen and delivers it; returns how many deliveries were answered how."""
+        secrets = {"workflow": self.workflow_secret, "custom": self.workflow_secret}
+        secret = secrets.get(event.split("_", 1)[0], self.emailbison_secret)
+        whole = {"url": self.url, "location": self.location_id, "event": event, "secret": secret, **order}
+        return asyncio.run(WebhookSender(self.sandbox.world).send(SendOrder(**whole))).statuses  # type: ignore[arg-type]
+
+    def send_trash(self) -> set[int]:
+        """Posts what nobody can read, or may send; returns the statuses."""
+        with httpx.Client(base_url=self.url, timeout=20) as http:
+            workflow = f"/webhooks/ghl/workflow/{self.location_id}"
+            bison = f"/webhooks/emailbison/{self.location_id}"
+            person = {"first_name": "Quorvath", "email": EMAIL.format(1), "phone": "305-555-0187"}
+            known = {"event": {"type": "LEAD_REPLIED", "workspace_id": 999_999}, "data": {"lead": person}}
+            nested = b"[" * 100_000 + b'"Quorvath Brindlemoth"'
+            posts: list[tuple[str, bytes, dict[str, str]]] = [
+                (f"{workflow}/{self.workflow_secret}", b'{"email": "zyxwinda.1@example.com", "first_name": "Quor', {}),
+                (f"{workflow}/{self.workflow_secret}", b"\xff\xfe Quorvath Brindlemoth", {}),
+                (f"{workflow}/{self.workflow_secret}", nested, {}),
+                (f"{workflow}/{self.workflow_secret}", json.dumps(person).encode(), {}),
+                (f"{bison}/{self.emailbison_secret}", json.dumps(known).encode(), {}),
+                (f"{bison}/{self.emailbison_secret}", b'{"event": {"type": ["Quorvath"]}, "data": "zyxwinda"}', {}),
+                (f"{bison}/{self.emailbison_secret[:-4]}", json.dumps(known).encode(), {}),
+                (f"{workflow}/Quorvath-Brindlemoth?email={EMAIL.format(1)}", json.dumps(person).encode(), {}),
+                (f"{workflow}/{self.emailbison_secret}", json.dumps(person).encode(), {}),
+                ("/webhooks/ghl", json.dumps({"type": "ContactUpdate", **person}).encode(), {}),
+                ("/webhooks/ghl", json.dumps(person).encode(), {"x-ghl-signature": "Quorvath Brindlemoth"}),
+                ("/Quorvath/Brindlemoth?zyxwinda", b"", {}),
+                (f"{workflow}/{self.workflow_secret}", b"Quorvath " * 1_000_000, {}),
+            ]
+            return {http.post(path, content=body, headers=headers).status_code for path, body, headers in posts}
+
+
+@contextmanager
+def talkative_receiver(printed: list[str], folder: Path) -> Iterator[str]:
+    """`ghl-pipeline --verbose webhooks` as a process; all that it said is among the printed when it has ended."""
+    line = [sys.executable, "-m", "ghl_pipeline.cli.app", "--verbose", "webhooks", "--port", "0"]
+    said = folder / "receiver.txt"
+    with said.open("w") as errors:
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ)
+    with process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert url.startswith("http://"), said.read_text()
+        try:
+            yield url
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 0
+    printed.append(said.read_text())
+
+
+def run_events(engine: Engine, instance: DagsterInstance, location_id: str, **resources: object) -> RunSummary:
+    """The job of the events sensor, as one run."""
+    return run_locations(
+        build_defs({"engine": engine, **resources}), job="handle_events", op="event_handling", instance=instance,
+        locations=[location_id], config={"linger_seconds": 0},
+    )  # fmt: skip
+
+
+def secret_of(provider: str, location_id: str) -> str:
+    """A new secret, read off the URL that is shown once, when it is made."""
+    shown = command("clients", "webhook-url", location_id, "--provider", provider)
+    found = re.search(rf"/{location_id}/(\S+)", shown)
+    assert found is not None
+    return found[1]
+
+
+def received(engine: Engine, expected: int) -> list[int]:
+    """The numbers of all events."""
+    with engine.connect() as connection:
+        numbers = list(connection.execute(text("SELECT id FROM webhook_events ORDER BY id")).scalars())
+    assert len(numbers) >= expected
+    return numbers
+
+
+@pytest.mark.slow
+def test_nobody_who_writes_to_us_is_found_outside_the_tables_for_it(
+    location_id: str,
+    engine: Engine,
+    dagster_url: URL,
+    project: Settings,
+    sandbox: Sandbox,
+    instance: DagsterInstance,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    keys = sandbox.world.webhook_keys.public()
+    for name, value in {
+        "GHL_MAX_ATTEMPTS": "2",
+        "GHL_CALL_DEADLINE_SECONDS": "2",
+        "GHL_WEBHOOK_ED25519_KEYS": keys["ed25519"],
+        "GHL_WEBHOOK_RSA_KEYS": keys["rsa"],
+    }.items():
+        monkeypatch.setenv(name, value)
+    people = [
+        BisonLead(id=number, email=EMAIL.format(100 + number), first_name="Quorvath", last_name="Brindlemoth")
+        for number in range(1, 9)
+    ]
+    workspace = sandbox.world.add_workspace(location_id, token=BISON_TOKEN, leads=people)
+    secrets = [secret_of(provider, location_id) for provider in ("ghl-workflow", "emailbison")]
+    bison = ("clients", "set-emailbison", location_id, "--url", f"{sandbox.url}/emailbison")
+    printed = [command(*bison, "--workspace", str(workspace.id), stdin=BISON_TOKEN + "\n")]
+    printed.append(command("clients", "webhook-url", location_id))
+    said = "Quorvath Brindlemoth here, call 305-555-0187 or write to zyxwinda.1@example.com"
+    # The first import of all is before anybody wrote, so that whatever is imported later is news.
+    printed.append(command("import-messages"))
+
+    with talkative_receiver(printed, tmp_path) as url:
+        senders = Senders(sandbox, url, location_id, *secrets)
+        for event in ("inbound_sms", "inbound_email", "workflow_sms", "custom_workflow_sms", "contact_update"):
+            assert senders.send(event, count=4, body=said, copies=2) == {"200": 8}
+        for event in ("lead_replied", "lead_interested", "email_bounced", "lead_unsubscribed", "manual_email_sent"):
+            order = {"lead": 3} if event == "lead_unsubscribed" else {"count": 2}
+            assert set(senders.send(event, body=said, **order)) == {"200"}
+        # Half of what is written is lost, to be found by the imports.
+        senders.send("inbound_sms", count=4, body=said, deliver=False)
+        senders.send("lead_replied", count=4, body=said, deliver=False)
+        assert senders.send("inbound_sms", body=said, bad_signature=True) == {"401": 1}
+        assert senders.send("inbound_sms", body=said, timestamp_shift_seconds=-3600) == {"401": 1}
+        assert senders.send("lead_replied", body=said, secret="Quorvath-Brindlemoth") == {"401": 1}
+        assert senders.send_trash() >= {200, 401, 404, 413}
+    events = received(engine, 25)
+
+    sync_partitions(instance, [location_id])
+    with caplog.at_level(logging.DEBUG):
+        # A bug that quotes whom it works on, then GHL in trouble, then all is well.
+        broken = buggy(engine, project)
+        work = EventWork(engine, broken, build_ensurer(project, engine, broken), frozenset())
+        run_events(engine, instance, location_id, event_handling=EventHandling(engine, work))
+        with engine.connect() as connection:
+            failed = "SELECT count(*) FROM webhook_events WHERE error_class = 'ValueError'"
+            assert connection.execute(text(failed)).scalar_one() > 0
+        # EmailBison's client retries for minutes, so that it is given three bad answers and then a revoked token.
+        trouble: list[tuple[dict[str, object], dict[str, object]]] = [
+            ({"garbage_rate": 0.3, "error_rate": 0.4, "drop_rate": 0.3, "seed": 3}, {"garbage_rate": 1.0, "times": 3}),
+            ({"token_revoked": True}, {"token_revoked": True}),
+        ]
+        for of_ghl, of_emailbison in trouble:
+            sandbox.faults(location_id, **of_ghl)
+            sandbox.faults(workspace.faults_key, **of_emailbison)
+            printed.append(command("events", "replay", "--all"))
+            printed.append(tried("events", "handle"))
+            printed.append(tried("import-messages"))
+            run_events(engine, instance, location_id)
+            reconciled(engine, instance, location_id)
+        printed.append(command("events", "list", "--json"))
+        sandbox.faults()
+        # A poison event: bytes that the inbox took and that nobody can read any more.
+        with engine.begin() as connection:
+            poison = text("UPDATE webhook_events SET body = :body WHERE id = :id")
+            connection.execute(poison, {"id": events[0], "body": said.encode()})
+        printed.append(command("events", "replay", "--all"))
+        run_events(engine, instance, location_id)
+        assert reconciled(engine, instance, location_id).succeeded
+    printed.append(tried("events", "handle"))
+    first, second, last = (str(events[at]) for at in (0, 1, -1))
+    commands: list[tuple[str, ...]] = [
+        ("import-messages",), ("import-messages", "--json"), ("events", "handle", "--json"), ("sync-lead", "2"),
+        ("sync-all",), ("events", "list"), ("events", "list", "--json"), ("events", "list", "--state", "dead"),
+        ("events", "show", first), ("events", "show", last), ("events", "show", second, "--json"), ("status",),
+        ("status", "--json"), ("clients", "list"), ("events", "purge"),
+        ("clients", "webhook-url", location_id, "--provider", "emailbison"),
+    ]  # fmt: skip
+    printed += [command(*words) for words in commands]
+
+    with engine.connect() as connection:
+        # The canaries did go through: they wrote, were interested, and got a contact.
+        def number(query: str) -> int:
+            return int(connection.execute(text(query)).scalar_one())
+
+        assert number("SELECT count(*) FROM messages WHERE body LIKE '%Brindlemoth%' AND source = 'import'") >= 4
+        assert number("SELECT count(*) FROM messages WHERE body LIKE '%Brindlemoth%' AND source = 'reconcile'") >= 4
+        assert number("SELECT count(*) FROM contact_creations WHERE address LIKE 'zyxwinda%'") >= 1
+        assert number("SELECT count(*) FROM leads WHERE opted_out_at IS NOT NULL") >= 1
+        assert number("SELECT count(*) FROM webhook_events WHERE state = 'done'") > 20
+        assert number("SELECT count(*) FROM webhook_events WHERE error_class IS NOT NULL") >= 1
+    printed.append(caplog.text)
+    streams = capfd.readouterr()
+    canaries = (*CANARIES, BISON_TOKEN, *secrets)
+    assert_found_nowhere([*printed, streams.out, streams.err], canaries, engine, dagster_url, project)
+
+
+def tried(*words: str) -> str:
+    """What a command prints that may fail, but not crash."""
+    line = [sys.executable, "-m", "ghl_pipeline.cli.app", "--verbose", *words]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def reconciled(engine: Engine, instance: DagsterInstance, location_id: str) -> RunSummary:
+    """The look for lost events, as a run of the schedule's job."""
+    return run_locations(
+        build_defs({"engine": engine}), job="reconcile_events", op="event_reconcile", instance=instance,
+        locations=[location_id], config={},
+    )  # fmt: skip
+
+
+def assert_found_nowhere(
+    printed: Sequence[str], canaries: Sequence[str], engine: Engine, dagster_url: URL, project: Settings
+) -> None:
+    """Searches outputs, files, logs and tables; the tables for people, and their columns, are left out."""
     for number, output in enumerate(printed):
-        assert_clean(f"output {number}", [output])
+        assert_clean(f"output {number}", [output], canaries)
     for path, content in files_under(project.home):
-        assert_clean(str(path), [content])
+        assert_clean(str(path), [content], canaries)
     for path, content in files_under(REPOSITORY / ".ghl_pipeline" / "tests" / "postgres", "*.log"):
-        assert_clean(str(path), [content])
-    assert tables_searched(dagster_url, except_for=set()) > 15
-    assert tables_searched(engine.url, except_for=FOR_PEOPLE) > 5
+        assert_clean(str(path), [content], canaries)
+    assert tables_searched(dagster_url, canaries, except_for=set()) > 15
+    assert tables_searched(engine.url, canaries, except_for=FOR_PEOPLE) > 5
     with engine.connect() as connection:
         for table in WHILE_IN_WORK:
             assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar() == 0, table
@@ -158,8 +393,8 @@ def files_under(folder: Path, pattern: str = "*") -> Iterator[tuple[Path, str]]:
             yield path, path.read_text(errors="replace")
 
 
-def tables_searched(url: URL, except_for: set[str]) -> int:
-    """Searches every row of every table; returns how many tables there were."""
+def tables_searched(url: URL, canaries: Sequence[str], except_for: set[str]) -> int:
+    """Searches every row of every table but the columns for people; returns how many tables there were."""
     engine = create_engine(url.set(drivername="postgresql+psycopg"))
     try:
         with engine.connect() as connection:
@@ -168,15 +403,18 @@ def tables_searched(url: URL, except_for: set[str]) -> int:
             ).scalars()
             searched = [name for name in names if name not in except_for]
             for name in searched:
-                rows = connection.execute(text(f'SELECT row::text FROM "{name}" AS row')).scalars()
-                assert_clean(f"table {name}", list(rows))
+                left_out = {"column": COLUMNS_FOR_PEOPLE.get(name, "")}
+                rows = connection.execute(
+                    text(f'SELECT CAST(to_jsonb(row) - CAST(:column AS text) AS text) FROM "{name}" AS row'), left_out
+                ).scalars()
+                assert_clean(f"table {name}", list(rows), canaries)
     finally:
         engine.dispose()
     return len(searched)
 
 
-def assert_clean(where: str, contents: Sequence[str]) -> None:
+def assert_clean(where: str, contents: Sequence[str], canaries: Sequence[str]) -> None:
     for content in contents:
-        for canary in CANARIES:
+        for canary in canaries:
             at = content.lower().find(canary.lower())
             assert at < 0, f"{where} holds {canary}: ...{content[max(0, at - 200) : at + 100]}..."

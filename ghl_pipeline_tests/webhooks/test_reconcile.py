@@ -11,7 +11,7 @@ from sqlalchemy import Engine, Table, func, select
 
 from ghl_pipeline.database.tables import emailbison_workspaces, leads, messages, webhook_events
 from ghl_pipeline.emailbison.client import WorkspaceClient
-from ghl_pipeline.emailbison.errors import EmailBisonUnavailable
+from ghl_pipeline.emailbison.errors import EmailBisonUnavailable, EmailBisonWrongWorkspace
 from ghl_pipeline.emailbison.payloads import Page
 from ghl_pipeline.locations.clients import add_client
 from ghl_pipeline.locations.emailbison import set_workspace
@@ -21,7 +21,9 @@ from ghl_pipeline.sandbox.workspaces import RecordedEvent, Workspace
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.events import Provider
 from ghl_pipeline.webhooks.inbox.store_events import Delivery, store_deliveries
+from ghl_pipeline.webhooks.reading.emailbison_events import USED_TYPES
 from ghl_pipeline.webhooks.reading.read_event import read_event
+from ghl_pipeline.webhooks.reconciling.many_workspaces import Reconciling
 from ghl_pipeline.webhooks.reconciling.one_workspace import ReconcileReport, reconcile_location
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 
@@ -59,6 +61,12 @@ class Agency:
         body = msgspec.json.encode(event.payload)
         read = read_event(Provider.EMAILBISON, body, location_id=self.location_id)
         store_deliveries(self.engine, [Delivery(read, body, self.client_id, self.location_id)])
+
+    def requests(self) -> int:
+        """Sent for the log so far."""
+        sent = self.workspace.statistics.as_counts()["requests"]
+        assert isinstance(sent, int)
+        return sent
 
     def count(self, table: Table = webhook_events) -> int:
         with self.engine.connect() as connection:
@@ -111,14 +119,36 @@ async def test_what_the_webhook_brought_is_known_and_what_it_brings_late_is_no_s
     assert (agency.count(), agency.count(leads), agency.count(messages)) == (2, 2, 2)
 
 
-async def test_events_that_do_nothing_here_are_counted_and_left(agency: Agency) -> None:
-    for kind in (BisonEvent.EMAIL_SENT, BisonEvent.EMAIL_OPENED, BisonEvent.TAG_ATTACHED, BisonEvent.LEAD_REPLIED):
-        agency.happens(kind, 1)
+async def test_events_that_do_nothing_here_are_not_asked_for(agency: Agency) -> None:
+    """A busy workspace sends thousands of e-mails a day, each an event, fifteen to a page."""
+    for kind in (BisonEvent.EMAIL_SENT, BisonEvent.EMAIL_OPENED, BisonEvent.TAG_ATTACHED):
+        for lead in range(1, 41):
+            agency.happens(kind, lead)
+    await agency.reconcile(datetime.now(UTC) - timedelta(days=1))
+    agency.happens(BisonEvent.LEAD_REPLIED, 1)
+    before = agency.requests()
 
     report = await agency.reconcile()
 
-    assert (report.seen, report.of_no_use, report.new) == (4, 3, 1)
+    assert (report.seen, report.of_no_use, report.new) == (1, 0, 1)
     assert agency.count() == 1
+    # One page for each type, of two days or, within minutes of midnight, of three.
+    assert agency.requests() - before <= 3 * len(USED_TYPES)
+
+
+async def test_a_log_that_heeds_no_type_gives_each_event_once_all_the_same(
+    agency: Agency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (BisonEvent.LEAD_REPLIED, BisonEvent.LEAD_UNSUBSCRIBED, BisonEvent.EMAIL_SENT):
+        agency.happens(kind, 1)
+    whole = WorkspaceClient.pages
+
+    def of_all_types(self: WorkspaceClient, route: str, params: Mapping[str, str]) -> AsyncIterator[Page]:
+        return whole(self, route, {name: value for name, value in params.items() if name != "type"})
+
+    monkeypatch.setattr(WorkspaceClient, "pages", of_all_types)
+    report = await agency.reconcile()
+    assert (report.seen, report.new, agency.count()) == (2, 2, 2)
 
 
 async def test_a_look_begins_a_little_before_the_last_one_and_ten_days_back_at_most(agency: Agency) -> None:
@@ -134,35 +164,45 @@ async def test_a_look_begins_a_little_before_the_last_one_and_ten_days_back_at_m
     assert agency.seen_until() == now + timedelta(days=30)
 
 
-async def test_a_look_that_broke_off_is_made_again_from_where_it_began(
+async def test_a_look_that_broke_off_goes_on_with_the_day_at_which_it_did(
     agency: Agency, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for lead in range(1, 41):
-        agency.happens(BisonEvent.LEAD_REPLIED, lead, ago=timedelta(minutes=lead))
+    now = datetime.now(UTC)
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    bad_day = today - timedelta(days=2)
+    for number in range(20):
+        agency.happens(BisonEvent.LEAD_REPLIED, number + 1, ago=now - (bad_day - timedelta(hours=number / 2 + 1)))
+        agency.happens(BisonEvent.LEAD_REPLIED, number + 1, ago=now - (bad_day + timedelta(hours=number / 2 + 1)))
     whole = WorkspaceClient.pages
 
-    async def only_the_first(self: WorkspaceClient, route: str, params: Mapping[str, str]) -> AsyncIterator[Page]:
+    async def one_page_of_a_day(self: WorkspaceClient, route: str, params: Mapping[str, str]) -> AsyncIterator[Page]:
         async for page in whole(self, route, params):
             yield page
-            raise EmailBisonUnavailable(self.workspace_id, route)
+            if page.rows and params["start_date"] == f"{bad_day:%Y-%m-%d}":
+                raise EmailBisonUnavailable(self.workspace_id, route)
 
     with monkeypatch.context() as broken:
-        broken.setattr(WorkspaceClient, "pages", only_the_first)
+        broken.setattr(WorkspaceClient, "pages", one_page_of_a_day)
         with pytest.raises(EmailBisonUnavailable):
-            await agency.reconcile()
-    assert (agency.count(), agency.seen_until()) == (15, None)
+            await agency.reconcile(now)
+    assert (agency.count(), agency.seen_until()) == (35, bad_day)
 
-    report = await agency.reconcile()
-    assert (report.new, report.known, agency.count()) == (25, 15, 40)
-    assert agency.seen_until() == report.until
+    report = await agency.reconcile(now)
+    assert report.start == bad_day - timedelta(seconds=600)
+    assert (report.new, report.known, agency.count()) == (5, 15, 40)
+    assert agency.seen_until() == now
 
 
 async def test_a_log_that_nobody_can_read_is_not_taken_for_an_empty_one(agency: Agency) -> None:
+    began = datetime.now(UTC)
     for lead in (1, 2):
         agency.happens(BisonEvent.LEAD_REPLIED, lead).payload = {"something": "new"}
 
     unreadable = await agency.reconcile()
-    assert (unreadable.seen, unreadable.unreadable, agency.seen_until()) == (2, 2, None)
+    assert (unreadable.seen, unreadable.unreadable) == (2, 2)
+    until = agency.seen_until()
+    assert until is not None
+    assert until < began
 
     agency.happens(BisonEvent.LEAD_REPLIED, 3)
     partly = await agency.reconcile()
@@ -170,13 +210,38 @@ async def test_a_log_that_nobody_can_read_is_not_taken_for_an_empty_one(agency: 
     assert agency.seen_until() == partly.until
 
 
-async def test_events_of_another_workspace_are_refused(agency: Agency) -> None:
+async def test_a_token_of_another_workspace_is_said_and_the_ten_days_are_not_lost_by_it(agency: Agency) -> None:
+    agency.happens(BisonEvent.LEAD_REPLIED, 1, ago=timedelta(days=8))
+    right = SecretStr(agency.workspace.token)
+    other = agency.sandbox.world.add_workspace(
+        agency.sandbox.add_location().id, leads=list(agency.workspace.leads.values())
+    )
+    at = int((datetime.now(UTC) - timedelta(days=5)).timestamp() * 1000)
+    other.happens(BisonEvent.LEAD_REPLIED, other.leads[2], now=at)
+    agency.use(agency.workspace.id, SecretStr(other.token))
+
+    with pytest.raises(EmailBisonWrongWorkspace, match="set-emailbison") as said:
+        await agency.reconcile()
+    assert other.token not in str(said.value)
+    assert (agency.count(), agency.count(leads)) == (0, 0)
+    again = agency.seen_until()
+    with pytest.raises(EmailBisonWrongWorkspace):
+        await agency.reconcile()
+    assert agency.seen_until() == again
+
+    agency.use(agency.workspace.id, right)
+    assert (await agency.reconcile()).new == 1
+
+
+async def test_a_workspace_whose_every_event_is_refused_fails_its_location_for_the_operator(agency: Agency) -> None:
     agency.happens(BisonEvent.LEAD_REPLIED, 1)
     agency.use(agency.workspace.id + 1, SecretStr(agency.workspace.token))
 
-    report = await agency.reconcile()
+    result = await Reconciling(agency.settings, agency.engine, agency.cipher).run([agency.location_id])
 
-    assert (report.seen, report.refused, report.new) == (1, 1, 0)
+    assert result.reports == {}
+    (failure,) = result.failures
+    assert failure.error_class == "EmailBisonWrongWorkspace"
     assert (agency.count(), agency.count(leads)) == (0, 0)
 
 

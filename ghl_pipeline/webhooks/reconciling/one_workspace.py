@@ -1,7 +1,8 @@
 """Filling in what webhooks lost: EmailBison's own log of events, read again and stored through the same inbox.
 
 EmailBison tries a delivery a few times within a day and then drops it; its log keeps ten days. Only events that do
-something here are taken: a workspace need not send the others (each e-mail sent, each one opened) at all.
+something here are asked for: the others (each e-mail sent, each one opened) are hundreds of pages a day. The log comes
+newest first, so it is read day by day, the oldest day first: whatever ends a look, the days before are done.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from sqlalchemy import Engine
 
 from ghl_pipeline.database.connection import opened
 from ghl_pipeline.emailbison.client import WorkspaceClient, open_workspace
+from ghl_pipeline.emailbison.errors import EmailBisonWrongWorkspace
 from ghl_pipeline.emailbison.payloads import EventRow
 from ghl_pipeline.locations.emailbison import WorkspaceAccess, events_were_seen, workspace_access
 from ghl_pipeline.orchestration.blocking import in_thread
@@ -20,6 +22,7 @@ from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.events import EventKind, Provider, UnreadableEvent
 from ghl_pipeline.webhooks.inbox.store_events import Delivery, Stored, store_deliveries
+from ghl_pipeline.webhooks.reading.emailbison_events import USED_TYPES
 from ghl_pipeline.webhooks.reading.read_event import read_event
 
 # As EmailBison documents it; an older event is not in its log any more.
@@ -33,10 +36,10 @@ class ReconcileReport:
     Attributes:
         location_id: whose workspace it was.
         start, until: the time that was looked at, aware; None when nothing was asked.
-        seen: events of that time in EmailBison's log.
+        seen: events of that time in EmailBison's log, of the types that are asked for.
         new: those that the webhook had lost, now in the inbox.
         known: those that were in it.
-        of_no_use: those that do nothing here, which are not stored.
+        of_no_use: those that do nothing here all the same (nobody is named), which are not stored.
         refused: of another workspace.
         unreadable: that are no events as webhooks send them. The time is looked at again if all are.
         not_stored: that the inbox could not take. The time is looked at again.
@@ -66,6 +69,19 @@ class _Counts:
     unreadable: int = 0
     not_stored: int = 0
 
+    @property
+    def is_read(self) -> bool:
+        """Whether all that was seen so far is dealt with.
+
+        If nothing can be read, the log's form has changed; one broken event must not hold up the others for ten days.
+        """
+        nothing_of_ours = self.seen > 0 and self.unreadable + self.refused == self.seen
+        return not nothing_of_ours and self.not_stored == 0
+
+    @property
+    def is_of_another_workspace(self) -> bool:
+        return self.refused > 0 and self.unreadable + self.refused == self.seen
+
 
 async def reconcile_location(
     settings: Settings, engine: Engine, cipher: TokenCipher, location_id: str, *, now: datetime | None = None
@@ -81,7 +97,8 @@ async def reconcile_location(
 
     Raises:
         UnknownClient, ClientInactive, TokenUnreadable: as `workspace_access`.
-        EmailBisonError: EmailBison did not answer; what was stored stays, and the same time is looked at again.
+        EmailBisonWrongWorkspace: all events were another workspace's; the same time is looked at again.
+        EmailBisonError: EmailBison did not answer; what was stored stays, and the day it was at is looked at again.
         DatabaseUnavailable: the same of the database.
     """
 
@@ -113,33 +130,45 @@ async def reconcile_workspace(
         now: aware; the log is read up to here, and from here the next time.
 
     Raises:
-        EmailBisonError, DatabaseUnavailable: as `reconcile_location`.
+        EmailBisonWrongWorkspace, EmailBisonError, DatabaseUnavailable: as `reconcile_location`.
     """
     oldest = now - EVENTS_ARE_KEPT
     start = oldest if access.events_seen_until is None else max(oldest, access.events_seen_until - overlap)
     counts = _Counts()
-    # No end: what happens meanwhile is stored too. The mark moves to `now` only, so nothing falls between two looks.
-    async for page in client.events(start):
-        deliveries = _deliveries(access, page, counts)
-        if not deliveries:
-            continue
-        for answer in await in_thread(store_deliveries, engine, deliveries):
-            if not isinstance(answer, Stored):
-                counts.not_stored += 1
-            elif answer.is_new:
-                counts.new += 1
-            else:
-                counts.known += 1
-    # If nothing can be read, the log's form has changed; one broken event must not hold up the others for ten days.
-    is_read = counts.seen == 0 or counts.unreadable < counts.seen
-    if is_read and counts.not_stored == 0:
-        await in_thread(_note, engine, access, now)
-    return ReconcileReport(
-        access.location_id,
-        start,
-        now,
-        **asdict(counts),
-    )
+    for begin, end in _days(start, now):
+        # The last day has no end: what happens meanwhile is stored too. The mark moves to `now` only, so that nothing
+        # falls between two looks.
+        async for page in client.events(begin, end if end < now else None, USED_TYPES):
+            await _store(engine, access, page, counts)
+        if counts.is_read:
+            await in_thread(_note, engine, access, end)
+    if counts.is_of_another_workspace:
+        raise EmailBisonWrongWorkspace(access.workspace_id, "/events")
+    return ReconcileReport(access.location_id, start, now, **asdict(counts))
+
+
+def _days(start: datetime, now: datetime) -> list[tuple[datetime, datetime]]:
+    """The time between the two in days of UTC, as the log is asked for; the first and the last are parts of one."""
+    days: list[tuple[datetime, datetime]] = []
+    begin = start
+    while begin < now:
+        midnight = begin.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        days.append((begin, min(midnight, now)))
+        begin = midnight
+    return days
+
+
+async def _store(engine: Engine, access: WorkspaceAccess, page: Sequence[EventRow], counts: _Counts) -> None:
+    deliveries = _deliveries(access, page, counts)
+    if not deliveries:
+        return
+    for answer in await in_thread(store_deliveries, engine, deliveries):
+        if not isinstance(answer, Stored):
+            counts.not_stored += 1
+        elif answer.is_new:
+            counts.new += 1
+        else:
+            counts.known += 1
 
 
 def _deliveries(access: WorkspaceAccess, page: Sequence[EventRow], counts: _Counts) -> list[Delivery]:
