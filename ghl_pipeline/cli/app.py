@@ -28,14 +28,17 @@ from ghl_pipeline.cli import (
 )
 from ghl_pipeline.cli import database as database_commands
 from ghl_pipeline.cli import webhooks as webhook_commands
+from ghl_pipeline.cli.demo_profile import use_demo
 from ghl_pipeline.cli.output import err, print_problems, tolerate_any_terminal
 from ghl_pipeline.database.connection import failure_reason
-from ghl_pipeline.errors import DatabaseUnavailable, PipelineError
+from ghl_pipeline.errors import DatabaseUnavailable, InvalidInput, PipelineError
 from ghl_pipeline.privacy import redaction
 
 log = logging.getLogger(__name__)
 
 BUG = 70
+# Commands that make or serve the demo themselves.
+MAKES_DEMO = ("demo", "dev", "sandbox")
 
 app = typer.Typer(
     name="ghl-pipeline",
@@ -63,9 +66,19 @@ app.add_typer(database_commands.app, name="db")
 
 @app.callback()
 def options(
+    context: typer.Context,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what happens underneath, on stderr.")] = False,
+    on_demo: Annotated[
+        bool, typer.Option("--demo", help="Work on the demo that `dev` serves, instead of on your clients.")
+    ] = False,
 ) -> None:
     """Options of every command."""
+    if on_demo:
+        if context.invoked_subcommand in MAKES_DEMO:
+            raise InvalidInput(
+                f"--demo goes with commands that work on clients; {context.invoked_subcommand} needs none."
+            )
+        use_demo()
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     if not verbose:
         # Dagster sets the level of its own loggers; its event lines are for the UI.

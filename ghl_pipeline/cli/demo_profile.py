@@ -4,6 +4,8 @@ A demo and the UI that shows it share two databases (`<name>_demo` and Dagster's
 same seed. What was made is noted in a file, so that `dev` can serve the sandbox that fits the data.
 """
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from ghl_pipeline.locations.emailbison import set_workspace
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.sandbox.agency import sample_agency
 from ghl_pipeline.sandbox.process import SandboxProcess
-from ghl_pipeline.settings import Settings
+from ghl_pipeline.settings import Settings, load_settings
 from ghl_pipeline.webhooks.events import Provider
 from ghl_pipeline.webhooks.receiving.senders import create_secret
 
@@ -56,6 +58,11 @@ class DemoProfile:
             return msgspec.json.decode(self.note.read_bytes(), type=SampleSize)
         except (OSError, msgspec.DecodeError):
             return None
+
+    @property
+    def address(self) -> Path:
+        """The file that says where the sandbox is that `dev` last started."""
+        return self.settings.home / "demo_sandbox"
 
     def with_sandbox(self, url: str) -> Settings:
         """The profile's settings with the sandbox as the GHL API."""
@@ -104,6 +111,19 @@ def make_sample(profile: DemoProfile, size: SampleSize) -> None:
     profile.note.write_bytes(msgspec.json.encode(size))
 
 
+def use_demo() -> None:
+    """Lets everything that this process does, and starts, happen in the demo.
+
+    Raises:
+        ConfigurationError, DatabaseUnavailable: the settings, or the server, cannot be used.
+    """
+    profile = demo_profile(load_settings())
+    settings = profile.settings
+    with contextlib.suppress(OSError):
+        settings = profile.with_sandbox(profile.address.read_text(encoding="ascii").strip())
+    os.environ.update(settings.as_environment())
+
+
 def introduce(profile: DemoProfile, sandbox: SandboxProcess) -> tuple[str, SecretStr]:
     """Tells the demo's clients their EmailBison workspaces, which are at the address of this sandbox.
 
@@ -113,6 +133,7 @@ def introduce(profile: DemoProfile, sandbox: SandboxProcess) -> tuple[str, Secre
     Raises:
         SandboxFailed: the sandbox does not answer.
     """
+    profile.address.write_text(sandbox.url, encoding="ascii")
     workspaces = sandbox.ask("/_sandbox/workspaces")["workspaces"]
     cipher = TokenCipher.from_settings(profile.settings)
     engine = create_engine(profile.urls.app)

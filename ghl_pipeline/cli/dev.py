@@ -26,6 +26,10 @@ from ghl_pipeline.settings import Settings, load_settings, project_root
 FIRST_SAMPLE = SampleSize(locations=5, leads=2000, seed=7)
 STOP_WITHIN_SECONDS = 30.0
 LOOK_EVERY_SECONDS = 0.2
+SOON_SECONDS = 20.0
+MOST_RESTARTS = 5
+# A program that should run for ever and ended with 0 all the same, as Dagster does when its daemon was killed.
+ENDED_BY_ITSELF = 1
 AUTOMATION_ON = (
     "Schedules and sensors start work by themselves (GHL_PIPELINE_AUTOMATION=true), except those switched off in the "
     "UI under Automation."
@@ -127,11 +131,14 @@ def _programs(port: int, webhook_port: int) -> list[Program]:
 
 
 def run_until_stopped(programs: Sequence[Program], environment: Mapping[str, str]) -> int:
-    """Runs programs side by side in the project's folder until one ends by itself or this process is told to stop.
+    """Runs programs side by side in the project's folder until this process is told to stop.
+
+    One that ends by itself is started again, unless it did so soon after its start (a port that is taken, a setting) or
+    for the `MOST_RESTARTS`th time: then all are stopped.
 
     Returns:
-        The exit code of the one that ended, which is then named; 0 when it was told to stop. Those that take longer
-        than `STOP_WITHIN_SECONDS` to stop are killed.
+        0 when it was told to stop; else the exit code of the one that ended, never 0, and that one is named. Those that
+        take longer than `STOP_WITHIN_SECONDS` to stop are killed.
     """
     stopped = threading.Event()
     # Handlers of our own even for an interrupt that a shell's `&` made us inherit as ignored: Dagster would copy that
@@ -139,20 +146,45 @@ def run_until_stopped(programs: Sequence[Program], environment: Mapping[str, str
     for signal_ in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_, lambda *_: stopped.set())
     running: dict[str, subprocess.Popen[bytes]] = {}
+    restarts = _Restarts()
     try:
         for program in programs:
-            running[program.name] = subprocess.Popen(
-                program.command, cwd=project_root(), env=environment, start_new_session=True
-            )
-        while True:
-            for name, process in running.items():
-                if process.poll() is not None:
-                    err.print(f"{name} ended by itself with exit code {process.returncode}.", soft_wrap=True)
-                    return process.returncode
-            if stopped.wait(LOOK_EVERY_SECONDS):
-                return 0
+            running[program.name] = _start(program, environment)
+            restarts.started(program.name)
+        while not stopped.wait(LOOK_EVERY_SECONDS):
+            for program in programs:
+                process = running[program.name]
+                if process.poll() is None:
+                    continue
+                ended = f"{program.name} ended by itself with exit code {process.returncode}"
+                if not restarts.allow(program.name):
+                    err.print(f"{ended}.", soft_wrap=True)
+                    return process.returncode or ENDED_BY_ITSELF
+                err.print(f"{ended}; it is started again.", soft_wrap=True)
+                running[program.name] = _start(program, environment)
+                restarts.started(program.name)
+        return 0
     finally:
         _stop(running)
+
+
+class _Restarts:
+    """When each program was started, and how often again."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, float] = {}
+        self._times: dict[str, int] = {}
+
+    def started(self, name: str) -> None:
+        self._started[name] = time.monotonic()
+
+    def allow(self, name: str) -> bool:
+        self._times[name] = self._times.get(name, 0) + 1
+        return time.monotonic() - self._started[name] >= SOON_SECONDS and self._times[name] <= MOST_RESTARTS
+
+
+def _start(program: Program, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(program.command, cwd=project_root(), env=environment, start_new_session=True)
 
 
 def _stop(running: Mapping[str, subprocess.Popen[bytes]]) -> None:

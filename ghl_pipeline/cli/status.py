@@ -39,8 +39,8 @@ def status(
             "Dead events wait for somebody: ghl-pipeline events list --state dead, then ghl-pipeline events replay"
         )
     for location in locations:
-        if location.error:
-            out.print(location.error, style="red", soft_wrap=True, markup=False)
+        for error in dict.fromkeys(filter(None, [location.error, *location.failing.values()])):
+            out.print(error, style="red", soft_wrap=True, markup=False)
 
 
 def _row(location: LocationStatus) -> list[object]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, text
 
 from ghl_pipeline.hydration.work_list import ELIGIBLE_REASONS
+from ghl_pipeline.orchestration.attempts import HYDRATION, held_back
 
 # Ids are given out before their transactions commit, so a lower one can appear after a higher one was seen.
 OVERLAP = 1000
@@ -39,7 +40,7 @@ class Cursor:
 
 
 def find_new_leads(engine: Engine, cursor: Cursor | None) -> NewLeads:
-    """New eligible leads of active clients that have a token.
+    """New eligible leads of active clients that have a token, and one that was not refused today.
 
     Args:
         engine: the dashboard database.
@@ -54,6 +55,9 @@ def find_new_leads(engine: Engine, cursor: Cursor | None) -> NewLeads:
         WHERE lead.id > :after_id AND client.active AND client.ghl_token_encrypted IS NOT NULL
           AND NOT EXISTS (SELECT FROM lead_lookups AS lookup WHERE lookup.lead_id = lead.id)
           AND {ELIGIBLE_REASONS} <> 0
+          -- Whoever handles the event looks the lead up.
+          AND NOT EXISTS (SELECT FROM webhook_events AS event WHERE event.lead_id = lead.id AND event.state = 'pending')
+          AND client.location_id <> ALL(CAST(:refused AS text[]))
         GROUP BY client.location_id ORDER BY client.location_id
     """)  # noqa: S608 - the expression is a constant of ours
     with engine.connect() as connection:
@@ -61,7 +65,8 @@ def find_new_leads(engine: Engine, cursor: Cursor | None) -> NewLeads:
             first = int(connection.execute(newest).scalar_one())
             return NewLeads((), 0, "", Cursor(first, first))
         after_id = max(cursor.first_id, cursor.newest_id - OVERLAP)
-        rows = connection.execute(new, {"after_id": after_id}).all()
+        refused = list(held_back(connection, HYDRATION))
+        rows = connection.execute(new, {"after_id": after_id, "refused": refused}).all()
     return NewLeads(
         tuple(row.location_id for row in rows),
         sum(int(row.leads) for row in rows),

@@ -1,12 +1,16 @@
 """How the clients' leads stand, and how the last work on each location ended. Counts only."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Engine, text
 
 from ghl_pipeline.database.blank import blank_sql
 from ghl_pipeline.errors import LocationBusy
+
+# What else than hydration is on record in `location_attempts`.
+OTHER_WORK = ("conversations", "webhooks", "reconcile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,9 @@ class LocationStatus:
     Counts are leads: all, linked to a contact, without a phone, without a name (first or last). `last_state` is how the
     latest attempt ended (None: never tried); `last_success` when one last succeeded; `error` what the latest one said.
     An attempt that found the location busy, and a dry run that succeeded, say nothing of the leads and are left out.
+
+    `failing` holds what the latest attempts of other work at the location said, by the work (`conversations`: messages;
+    `webhooks`: events; `reconcile`: EmailBison's log), as far as they failed.
 
     Of the inbox: `events_pending` wait to be handled, the oldest for `oldest_pending_seconds`; `events_dead` failed for
     the last time and wait for a person; `events_last_day` came in the last 24 hours.
@@ -35,6 +42,7 @@ class LocationStatus:
     events_dead: int = 0
     oldest_pending_seconds: float | None = None
     events_last_day: int = 0
+    failing: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_status(engine: Engine) -> list[LocationStatus]:
@@ -50,7 +58,7 @@ def read_status(engine: Engine) -> list[LocationStatus]:
                coalesce(counts.linked, 0) AS linked, coalesce(counts.without_phone, 0) AS without_phone,
                coalesce(counts.without_name, 0) AS without_name, latest.state, latest.error_text, success.ended_at,
                coalesce(inbox.pending, 0) AS pending, coalesce(inbox.dead, 0) AS dead, inbox.oldest_seconds,
-               coalesce(today.events, 0) AS events
+               coalesce(today.events, 0) AS events, failing.texts AS failing
         FROM clients AS client
         LEFT JOIN (
             SELECT client_id, count(*) AS leads,
@@ -78,15 +86,26 @@ def read_status(engine: Engine) -> list[LocationStatus]:
             SELECT client_id, count(*) AS events FROM webhook_events
             WHERE received_at > now() - interval '1 day' GROUP BY client_id
         ) AS today ON today.client_id = client.id
+        LEFT JOIN LATERAL (
+            SELECT jsonb_object_agg(work.capability, last.error_text) AS texts
+            FROM unnest(CAST(:others AS text[])) AS work (capability)
+            CROSS JOIN LATERAL (
+                SELECT state, error_text FROM location_attempts AS attempt
+                WHERE attempt.capability = work.capability AND attempt.location_id = client.location_id
+                  AND attempt.error_class IS DISTINCT FROM '{LocationBusy.__name__}'
+                ORDER BY id DESC LIMIT 1
+            ) AS last WHERE last.state = 'failed'
+        ) AS failing ON true
         ORDER BY client.id
     """)  # noqa: S608 - the conditions are the ones above and the rule for blank
     with engine.connect() as connection:
-        rows = connection.execute(query).all()
+        rows = connection.execute(query, {"others": list(OTHER_WORK)}).all()
     return [
         LocationStatus(
             row.location_id, row.name, row.active, int(row.leads), int(row.linked), int(row.without_phone),
             int(row.without_name), row.state, row.ended_at, row.error_text, int(row.pending), int(row.dead),
             None if row.oldest_seconds is None else float(row.oldest_seconds), int(row.events),
+            row.failing or {},
         )
         for row in rows
     ]  # fmt: skip

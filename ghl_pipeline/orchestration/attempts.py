@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from ghl_pipeline.errors import LocationBusy
 from ghl_pipeline.orchestration.failures import FailedLocation
 
 HYDRATION = "hydration"
+# Errors of a location as a whole that stay until somebody acts: `ghl.errors`, `locations.clients`, `privacy.tokens`.
+REFUSALS = ("TokenRejected", "LocationAccessDenied", "ScopeMissing", "TokenMissing", "TokenUnreadable")
+HELD_BACK_HOURS = 24
 
 
 def begin_attempt(engine: Engine, location_id: str, run_id: str | None, capability: str = HYDRATION) -> int:
@@ -93,6 +96,45 @@ def unfinished_since(engine: Engine, location_id: str, capability: str) -> datet
             query, {"capability": capability, "location_id": location_id}
         ).scalar_one()
         return since
+
+
+def last_record(engine: Engine, location_id: str, capability: str) -> Mapping[str, object]:
+    """What the last attempt that succeeded left on record; empty when none did."""
+    query = text("""
+        SELECT report FROM location_attempts
+        WHERE capability = :capability AND location_id = :location_id AND state = 'succeeded' ORDER BY id DESC LIMIT 1
+    """)
+    with engine.connect() as connection:
+        report: Mapping[str, object] | None = connection.execute(
+            query, {"capability": capability, "location_id": location_id}
+        ).scalar_one_or_none()
+    return report or {}
+
+
+def held_back(connection: Connection, capability: str) -> set[str]:
+    """Locations that refused us as a whole at the last try, less than a day ago, of clients that did not change since.
+
+    Trying again changes nothing until somebody acts, and a run that fails every few minutes hides the new failures of
+    others. A new token, or any other change of the client, lets the location go on at once.
+    """
+    query = text("""
+        SELECT latest.location_id
+        FROM clients AS client
+        CROSS JOIN LATERAL (
+            SELECT location_id, state, error_class, ended_at FROM location_attempts
+            WHERE capability = :capability AND location_id = client.location_id AND error_class IS DISTINCT FROM :busy
+            ORDER BY id DESC LIMIT 1
+        ) AS latest
+        WHERE latest.state = 'failed' AND latest.error_class = ANY(CAST(:refusals AS text[]))
+          AND latest.ended_at > now() - make_interval(hours => :hours) AND client.updated_at < latest.ended_at
+    """)
+    values = {
+        "capability": capability,
+        "busy": LocationBusy.__name__,
+        "refusals": list(REFUSALS),
+        "hours": HELD_BACK_HOURS,
+    }
+    return set(connection.execute(query, values).scalars())
 
 
 def record_refusal(engine: Engine, failure: FailedLocation, run_id: str | None, capability: str = HYDRATION) -> None:

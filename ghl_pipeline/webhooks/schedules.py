@@ -7,6 +7,7 @@ from ghl_pipeline.hydration.assets import HydrationConfig
 from ghl_pipeline.hydration.jobs import hydrate_leads
 from ghl_pipeline.hydration.schedules import BUSY_WAIT_SECONDS, LOCATIONS_PER_RUN
 from ghl_pipeline.locations.clients import active_locations
+from ghl_pipeline.orchestration.attempts import HYDRATION, held_back
 from ghl_pipeline.webhooks.assets import ReconcileConfig
 from ghl_pipeline.webhooks.jobs import reconcile_events
 from ghl_pipeline.webhooks.reconciling.many_workspaces import locations_to_reconcile
@@ -54,9 +55,10 @@ def changed_contacts_schedule(default_status: dg.DefaultScheduleStatus) -> dg.Sc
         context: dg.ScheduleEvaluationContext, engine: dg.ResourceParam[Engine]
     ) -> list[dg.RunRequest] | dg.SkipReason:
         with engine.connect() as connection:
-            locations = active_locations(connection, with_token=True)
+            refused = held_back(connection, HYDRATION)
+            locations = [each for each in active_locations(connection, with_token=True) if each not in refused]
         if not locations:
-            return dg.SkipReason("there is no active client with a token")
+            return dg.SkipReason(f"no active client has a usable token ({len(refused)} locations refused theirs)")
         hour = f"{context.scheduled_execution_time:%Y%m%d%H}"
         batches = [locations[at : at + LOCATIONS_PER_RUN] for at in range(0, len(locations), LOCATIONS_PER_RUN)]
         return [

@@ -119,3 +119,16 @@ def test_the_demos_history_is_beside_its_leads_wherever_the_real_one_is(project:
     assert profile.urls.dagster == profile.urls.app.set(
         database=f"{database_url.database}_demo_dagster", drivername="postgresql+psycopg2"
     )
+
+
+@pytest.mark.usefixtures("_dropped")
+def test_commands_can_work_on_the_demo_instead_of_on_the_clients(cli: Cli, project: Settings) -> None:
+    assert cli("demo", "--locations", 1, "--leads", 40, "--seed", 7).code == 0
+    (demo_client,) = cli("--demo", "clients", "list", "--json").document()["clients"]
+    assert demo_client["location"] == sample_agency(locations=1, leads=40, seed=7).locations[0].id
+    for name, value in project.as_environment().items():
+        os.environ[name] = value  # what the command before did to its process ends with it, for a user
+    assert cli("clients", "list", "--json").document()["clients"] == []
+    refused = cli("--demo", "dev")
+    assert refused.code == 2
+    assert "--demo goes with commands" in refused.err

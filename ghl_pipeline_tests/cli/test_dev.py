@@ -143,3 +143,17 @@ except KeyboardInterrupt:
     assert dev.run_until_stopped(programs, os.environ) == 3
     assert stopped.exists()
     assert "the hasty one ended by itself with exit code 3" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_program_that_dies_after_a_while_is_started_again_a_few_times(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dev, "SOON_SECONDS", 0.0)
+    monkeypatch.setattr(dev, "MOST_RESTARTS", 2)
+    starts = tmp_path / "starts"
+    mortal = f"import pathlib; pathlib.Path({str(starts)!r}).open('a').write('x')"
+    # It ends with 0, as Dagster does when its daemon was killed; whoever looks after `dev` has to see a failure.
+    assert dev.run_until_stopped([dev.Program("a mortal one", [sys.executable, "-c", mortal])], os.environ) == 1
+    assert starts.read_text() == "xxx"
+    assert capsys.readouterr().err.count("it is started again") == 2

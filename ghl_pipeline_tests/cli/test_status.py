@@ -73,3 +73,19 @@ def test_a_field_of_white_space_counts_as_missing_just_as_it_does_to_a_backfill(
     client.add_lead(email="ada@example.com", **blank)
     (status,) = cli("status", "--json").document()["locations"]
     assert (status["linked"], status["without_phone"], status["without_name"]) == (0, 1, 1)
+
+
+def test_what_fails_besides_hydration_is_shown_until_it_succeeds(
+    cli: Cli, add_client: AddClient, sandbox: Sandbox
+) -> None:
+    client = add_client()
+    assert cli("backfill").code == 0
+    sandbox.faults(client.location.id, missing_scopes=["conversations/message.readonly"])
+    assert cli("import-messages").code == 1
+    (failed,) = cli("status", "--json").document()["locations"]
+    assert (failed["last_state"], list(failed["failing"])) == ("succeeded", ["conversations"])
+    assert "ScopeMissing" in failed["failing"]["conversations"]
+    assert "conversations/message.readonly" in cli("status").out
+    sandbox.faults(client.location.id)
+    assert cli("import-messages").code == 0
+    assert cli("status", "--json").document()["locations"][0]["failing"] == {}

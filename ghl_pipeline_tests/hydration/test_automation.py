@@ -15,6 +15,8 @@ from ghl_pipeline.hydration.schedules import nightly_schedule
 from ghl_pipeline.hydration.sensors import new_lead_sensor
 from ghl_pipeline.locations.clients import add_client, deactivate_client
 from ghl_pipeline.locations.sensors import location_partitions_sensor
+from ghl_pipeline.orchestration.attempts import record_refusal
+from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.partitions import LOCATION
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import Settings
@@ -123,6 +125,36 @@ def test_a_location_without_due_work_is_not_requested(
         deactivate_client(connection, SECOND)
     add_lead(engine, clients[SECOND], email="a@example.com")
     assert new_leads.tick() == []
+
+
+def test_a_lead_that_an_event_is_about_is_left_to_the_event(
+    engine: Engine, clients: dict[str, int], new_leads: NewLeads
+) -> None:
+    new_leads.tick()
+    lead_id = add_lead(engine, clients[FIRST], email="a@example.com")
+    values = {"client_id": clients[FIRST], "location_id": FIRST, "lead_id": lead_id}
+    with engine.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO webhook_events (provider, dedupe_key, event_type, client_id, location_id, lead_id)
+                VALUES ('emailbison', 'an event', 'LEAD_REPLIED', :client_id, :location_id, :lead_id)
+            """),
+            values,
+        )
+    assert new_leads.tick() == []
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE webhook_events SET state = 'dead'"))
+    assert [locations_of(request) for request in new_leads.tick()] == [[FIRST]]
+
+
+def test_a_location_that_refused_its_token_is_not_requested_for_each_new_lead(
+    engine: Engine, clients: dict[str, int], new_leads: NewLeads
+) -> None:
+    new_leads.tick()
+    record_refusal(engine, FailedLocation(FIRST, "TokenRejected", "a text", permanent=True), None)
+    for location in (FIRST, SECOND):
+        add_lead(engine, clients[location], email="a@example.com")
+    assert [locations_of(request) for request in new_leads.tick()] == [[SECOND]]
 
 
 def test_waiting_leads_do_not_start_a_second_run_under_another_key(

@@ -1,5 +1,6 @@
 """Events without a person: the sensor, the run it asks for, the hourly looks, and that none of it says who."""
 
+import asyncio
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +11,15 @@ from dagster import DagsterInstance
 from dagster._utils.tags import TagConcurrencyLimitsCounter
 from sqlalchemy import URL, Engine, create_engine, text
 
+from ghl_pipeline.database.locks import AdvisoryLocks
 from ghl_pipeline.definitions import build_defs
 from ghl_pipeline.locations.clients import deactivate_client
+from ghl_pipeline.orchestration.partition_sync import sync_partitions
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.build import build_event_handling
+from ghl_pipeline.webhooks.handling import many_inboxes
 from ghl_pipeline.webhooks.handling.many_inboxes import handle_inboxes
+from ghl_pipeline.webhooks.inbox.claims import HANDLING
 from ghl_pipeline.webhooks.schedules import changed_contacts_schedule, reconcile_schedule
 from ghl_pipeline.webhooks.sensors import webhook_inbox_sensor
 from ghl_pipeline_tests.hydration.conftest import Agency, Place
@@ -118,6 +123,44 @@ def test_a_run_handles_events_and_tells_it_of_their_locations_only(
     assert tick(agency.engine, instance) is None
 
 
+def test_a_backfill_turns_every_partition_green_that_did_not_fail(
+    agency: Agency, instance: DagsterInstance, place: Place, inbox: Inbox
+) -> None:
+    """Dagster counts a partition without an event as failed, and nothing to do is no failure."""
+    places = [place, agency.place("Idle"), agency.place("Busy"), agency.place("Broken")]
+    for each in (place, places[3]):
+        inbox.deliver(each, sms(each, "A" * 20))
+    agency.sandbox.faults(places[3].id, token_revoked=True)
+    sync_partitions(instance, [each.id for each in places])
+    tags = {
+        "dagster/backfill": "all",
+        "dagster/asset_partition_range_start": places[0].id,
+        "dagster/asset_partition_range_end": places[3].id,
+    }
+    defs = build_defs()
+    with AdvisoryLocks(agency.engine).hold(f"{HANDLING} of location {places[2].id}") as held:
+        assert held
+        handled = defs.resolve_job_def("handle_events").execute_in_process(
+            instance=instance, tags=tags, raise_on_error=False,
+            run_config={"ops": {"event_handling": {"config": {"linger_seconds": 0.0}}}},
+        )  # fmt: skip
+    assert not handled.success
+    asset = dg.AssetKey("handled_events")
+    assert instance.get_materialized_partitions(asset) == {each.id for each in places[:3]}
+    counts = {
+        event.partition: event.metadata["events_handled"].value
+        for record in instance.fetch_materializations(asset, limit=10).records
+        if (event := record.asset_materialization)
+    }
+    assert counts == {places[0].id: 1, places[1].id: 0, places[2].id: 0}
+    reconciled = defs.resolve_job_def("reconcile_events").execute_in_process(instance=instance, tags=tags)
+    assert reconciled.success
+    records = instance.fetch_materializations(dg.AssetKey("reconciled_events"), limit=10).records
+    told = [record.asset_materialization for record in records if record.asset_materialization]
+    assert {event.partition for event in told} == {each.id for each in places}
+    assert {event.metadata["skipped"].value for event in told} == {"the client has no EmailBison workspace"}
+
+
 def test_a_location_that_fails_is_named_and_stops_no_other(
     agency: Agency, instance: DagsterInstance, place: Place, inbox: Inbox
 ) -> None:
@@ -135,6 +178,26 @@ def test_a_location_that_fails_is_named_and_stops_no_other(
     )  # fmt: skip
     inbox.deliver(place, sms(place, "A" * 20))
     assert tick(agency.engine, instance) is None, "a refused token is not tried with every new event"
+
+
+def test_a_location_without_a_token_is_handled_as_far_as_that_goes_and_starts_no_run_for_each_event(
+    agency: Agency, instance: DagsterInstance, place: Place, inbox: Inbox
+) -> None:
+    tokenless = agency.place("Tokenless", token=None)
+    inbox.deliver(tokenless, bison("LEAD_REPLIED"))
+    inbox.deliver(tokenless, bison("LEAD_UNSUBSCRIBED", reply_id=None))
+    assert locations_of(tick(agency.engine, instance)) == [tokenless.id]
+    assert not run(instance, [tokenless.id]).success
+    assert inbox.outcomes() == ["pending", "lead_updated"]
+    assert agency.rows()[0]["opted_out_at"] is not None
+    inbox.deliver(tokenless, sms(tokenless, "A" * 20))
+    assert tick(agency.engine, instance) is None, "it rests"
+    agency.sql("UPDATE location_attempts SET ended_at = now() - interval '11 minutes'")
+    assert locations_of(tick(agency.engine, instance)) == [tokenless.id]
+    assert not run(instance, [tokenless.id]).success
+    agency.sql("UPDATE location_attempts SET ended_at = now() - interval '11 minutes'")
+    inbox.make_due()
+    assert tick(agency.engine, instance) is None, "what is left needs the token"
 
 
 async def test_a_run_lingers_for_what_comes_after(
@@ -160,6 +223,20 @@ async def test_a_run_lingers_for_what_comes_after(
     result = await handle_inboxes(late, [place.id], linger_seconds=1.5)  # type: ignore[arg-type]
     assert result.reports[place.id].handled == 2
     assert late.rounds >= 2
+
+
+async def test_a_run_stops_lingering_when_others_wait(
+    agency: Agency, project: Settings, place: Place, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few runs linger at a time, and one location that writes every few seconds would keep its place for minutes."""
+    monkeypatch.setattr(many_inboxes, "LOOK_FOR_OTHERS_SECONDS", 0.2)
+    other = agency.place("Other")
+    inbox.deliver(place, contact_deleted(place, "D" * 20))
+    inbox.deliver(other, contact_deleted(other, "D" * 20))
+    handling = build_event_handling(project, agency.engine)
+    async with asyncio.timeout(20):
+        result = await handle_inboxes(handling, [place.id], linger_seconds=3600.0)
+    assert (result.reports[place.id].handled, inbox.outcomes()) == (1, ["no_lead", "pending"])
 
 
 def test_every_hour_lost_events_and_changed_contacts_are_fetched(agency: Agency, place: Place) -> None:
@@ -213,6 +290,9 @@ def test_whatever_fills_the_queue_leaves_a_place_for_events(instance: DagsterIns
     assert started == queue.max_concurrent_runs - 1
     urgent = queued(sensor_name="webhook_inbox", priority="10")
     assert not counter.is_blocked(urgent)
+    for _ in range(3):
+        counter.update_counters_with_launched_item(queued(sensor_name="webhook_inbox"))
+    assert counter.is_blocked(urgent), "runs that linger must not take every place either"
 
 
 def test_a_reconcile_run_drops_old_bodies(

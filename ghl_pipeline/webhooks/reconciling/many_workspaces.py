@@ -60,9 +60,9 @@ def reconcile_counts(report: ReconcileReport) -> dict[str, int]:
 def reconcile_told(report: ReconcileReport) -> Report:
     """As the history of `reconciled_events` keeps it."""
     times = {"looked_from": report.start, "looked_until": report.until}
-    return Report(
-        values={**reconcile_counts(report), **{name: at.isoformat() for name, at in times.items() if at is not None}}
-    )
+    skipped = {} if report.skipped is None else {"skipped": report.skipped}
+    at_times = {name: at.isoformat() for name, at in times.items() if at is not None}
+    return Report(values={**reconcile_counts(report), **at_times, **skipped})
 
 
 def locations_to_reconcile(connection: Connection) -> list[str]:
