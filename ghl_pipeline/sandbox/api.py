@@ -9,6 +9,8 @@ import msgspec
 from ghl_pipeline.sandbox.contact_writes import create_contact, update_contact, upsert_contact
 from ghl_pipeline.sandbox.contacts import Contact
 from ghl_pipeline.sandbox.conversations import export_page
+from ghl_pipeline.sandbox.custom_fields import custom_field_list
+from ghl_pipeline.sandbox.opportunities import opportunity_answer, opportunity_in_contact, opportunity_page
 from ghl_pipeline.sandbox.responses import (
     Answer,
     JsonObject,
@@ -20,8 +22,9 @@ from ghl_pipeline.sandbox.responses import (
     search_item,
     unprocessable,
 )
-from ghl_pipeline.sandbox.search import Page, parse_search, run_search
+from ghl_pipeline.sandbox.search import Page, cut_scan, parse_search, run_search
 from ghl_pipeline.sandbox.search_filters import FilterRules
+from ghl_pipeline.sandbox.users import user_item
 from ghl_pipeline.sandbox.world import Location
 
 
@@ -75,6 +78,7 @@ def search_contacts(call: Call) -> Answer:
             max_or_leaves=faults.max_or_leaves,
             or_refusal_status=faults.or_refusal_status,
             or_answers_first_leaves=1 if faults.or_answers_first_leaf_only else faults.or_answers_first_leaves,
+            custom_kinds=location.custom_fields.data_types(),
         ),
     )
     if (faults.cursors_refused and search.after) or (faults.ranges_refused and search.has_range):
@@ -83,13 +87,23 @@ def search_contacts(call: Call) -> Answer:
         )
     if faults.unfiltered_status is not None and not search.filters.members:
         raise Refusal(faults.unfiltered_status, "filters should not be empty")
-    page = run_search(search, location.indexed_contacts)
+    table = location.searched_contacts
+    page = run_search(search, table)
     if faults.ranges_find_nothing and search.has_range:
         page = Page((), (), 0)
+    if faults.scan_ends_after is not None:
+        page = cut_scan(search, page, table, faults.scan_ends_after)
+    location.statistics.searched(search.kind)
     for field, value in search.lookups():
         location.statistics.looked_up(field, value)
     items = [
-        search_item(contact, location.id, cursor, lower_case_names_only=faults.lower_case_names_only)
+        search_item(
+            contact,
+            location.id,
+            cursor,
+            opportunities=[opportunity_in_contact(each) for each in location.opportunities.of(contact.id)],
+            lower_case_names_only=faults.lower_case_names_only,
+        )
         for contact, cursor in zip(page.contacts, page.cursors, strict=True)
     ]
     total = page.total + faults.total_surplus
@@ -104,8 +118,10 @@ def find_duplicate(call: Call) -> Answer:
     email, phone = call.query.get("email"), call.query.get("number")
     if not email and not phone:
         raise bad_request("Pass at least one of number, email query parameter")
-    lags = call.location.faults.duplicate_lookup_lags
-    match = call.location.duplicate_of(email=email, phone=phone, as_indexed=lags)
+    location = call.location
+    if location.faults.duplicate_lookup_follows_setting and location.allow_duplicates:
+        return Answer({"contact": None})
+    match = location.duplicate_of(email=email, phone=phone, as_indexed=location.faults.duplicate_lookup_lags)
     return Answer({"contact": full_contact(match[0], call.location.id) if match else None})
 
 
@@ -152,7 +168,7 @@ def list_contacts(call: Call) -> Answer:
     body: dict[str, object] = {"pageLimit": limit, "query": query.get("query", "")}
     if "startAfter" in query and "startAfterId" in query:
         body["searchAfter"] = [_number("startAfter", query["startAfter"]), query["startAfterId"]]
-    page = run_search(parse_search(body, FilterRules(time_zone=location.time_zone)), location.indexed_contacts)
+    page = run_search(parse_search(body, FilterRules(time_zone=location.time_zone)), location.searched_contacts)
     last = page.cursors[-1] if page.cursors else (None, None)
     meta: JsonObject = {"total": page.total, "startAfter": last[0], "startAfterId": last[1]}
     contacts = [list_item(contact, location.id) for contact in page.contacts]
@@ -186,20 +202,34 @@ def get_location(call: Call) -> Answer:
 def list_users(call: Call) -> Answer:
     """Who works in the location."""
     _check_location(call.location, call.query.get("locationId"))
-    users: list[JsonObject] = [
-        {
-            "id": user.id,
-            "name": f"{user.first_name} {user.last_name}",
-            "firstName": user.first_name,
-            "lastName": user.last_name,
-            "email": user.email,
-            "phone": user.phone,
-            "extension": "",
-            "roles": {"type": "account", "role": "admin", "locationIds": [call.location.id]},
-        }
-        for user in call.location.users
-    ]
-    return Answer({"users": users})
+    return Answer({"users": [user_item(user, call.location.id) for user in call.location.users]})
+
+
+def list_custom_fields(call: Call) -> Answer:
+    """The definitions of custom fields, whose ids the contacts' values carry."""
+    _check_location(call.location, call.path["locationId"])
+    return Answer(custom_field_list(call.location.custom_fields, call.location.id, call.query))
+
+
+def search_opportunities(call: Call) -> Answer:
+    """Opportunities, newest first, at most 100 a page."""
+    location = call.location
+    _check_location(location, call.query.get("location_id"), "location_id")
+    page = opportunity_page(
+        location.opportunities,
+        location.contacts,
+        location.id,
+        call.query,
+        time_zone=location.time_zone,
+        hidden=location.faults.hidden_from_search,
+    )
+    return Answer(page)
+
+
+def get_opportunity(call: Call) -> Answer:
+    """One opportunity, as stored."""
+    location = call.location
+    return Answer(opportunity_answer(location.opportunities, location.contacts, location.id, call.path["id"]))
 
 
 def export_messages(call: Call) -> Answer:
@@ -219,14 +249,17 @@ ROUTES: Final = (
     Route("GET", "/contacts/", "contacts.readonly", list_contacts),
     Route("POST", "/contacts/", "contacts.write", post_contact),
     Route("GET", "/locations/{id}", "locations.readonly", get_location),
+    Route("GET", "/locations/{locationId}/customFields", "locations/customFields.readonly", list_custom_fields),
+    Route("GET", "/opportunities/search", "opportunities.readonly", search_opportunities),
+    Route("GET", "/opportunities/{id}", "opportunities.readonly", get_opportunity),
     Route("GET", "/users/", "users.readonly", list_users),
     Route("GET", "/conversations/messages/export", "conversations/message.readonly", export_messages),
 )
 
 
-def _check_location(location: Location, asked: object) -> None:
+def _check_location(location: Location, asked: object, name: str = "locationId") -> None:
     if not isinstance(asked, str) or not asked:
-        raise unprocessable("locationId must be a string", "locationId should not be empty")
+        raise unprocessable(f"{name} must be a string", f"{name} should not be empty")
     if asked != location.id:
         raise Refusal(403, "The token does not have access to this location.")
 

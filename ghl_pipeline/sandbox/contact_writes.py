@@ -7,7 +7,7 @@ keyword. Any custom field id is taken as known.
 from collections.abc import Mapping
 from typing import Final
 
-from ghl_pipeline.sandbox.contacts import Contact
+from ghl_pipeline.sandbox.contacts import Contact, FieldValue
 from ghl_pipeline.sandbox.responses import JsonObject, Refusal, bad_request, unprocessable
 from ghl_pipeline.sandbox.world import Location
 
@@ -62,7 +62,7 @@ def update_contact(location: Location, contact: Contact, body: Mapping[str, obje
     Raises:
         Refusal: as for `create_contact`.
     """
-    fields = _fields(body, _ON_UPDATE, contact)
+    fields = _fields(body, _ON_UPDATE.difference(location.faults.refused_properties), contact)
     if refusal := _refused_phone(location, fields):
         raise refusal
     _refuse_duplicate(location, fields, own_id=contact.id)
@@ -117,13 +117,21 @@ def _fields(body: Mapping[str, object], accepted: frozenset[str], contact: Conta
         fields["tags"] = tuple(str(tag).lower() for tag in tags)
     if isinstance(custom := body.get("customFields"), list):
         merged = dict(contact.custom_fields if contact else ())
-        merged.update((str(item["id"]), str(item.get("field_value", item.get("fieldValue", "")))) for item in custom)
+        for item in custom:
+            merged[str(item["id"])] = _field_value(item.get("field_value", item.get("fieldValue")))
         fields["custom_fields"] = tuple(merged.items())
     full_name = body.get("name")
     if isinstance(full_name, str) and not {"firstName", "lastName"} & body.keys():
         first, _, last = full_name.partition(" ")
         fields |= {"first_name": first, "last_name": last or None}
     return fields
+
+
+def _field_value(value: object) -> FieldValue:
+    """The value as a contact keeps it; what is cleared with null and what has no value becomes an empty text."""
+    if isinstance(value, list):
+        return tuple(value)
+    return value if isinstance(value, str | int | float | dict) else ""
 
 
 def _list_violations(body: Mapping[str, object]) -> list[str]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 SortValue = str | int
+FieldValue = str | int | float | bool | tuple[object, ...] | dict[str, object] | None
+"""A custom field's value: text, a number, a list of options, or an object, as files are."""
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -39,7 +41,7 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     date_of_birth: str | None = None  # yyyy-mm-dd
     dnd: bool = False
     valid_email: bool | None = None
-    custom_fields: tuple[tuple[str, str], ...] = ()
+    custom_fields: tuple[tuple[str, FieldValue], ...] = ()
 
     @property
     def name(self) -> str:
@@ -100,6 +102,13 @@ class ContactTable:
         twin._additional_emails = self._additional_emails.copy()
         twin._phones = self._phones.copy()
         twin._orders = {field: order.copy() for field, order in self._orders.items()}
+        return twin
+
+    def without(self, ids: Iterable[str]) -> "ContactTable":
+        """A table that holds all but these, as it is now."""
+        twin = self.copy()
+        for contact_id in ids:
+            twin.drop(contact_id)
         return twin
 
     def load(self, contacts: Iterable[Contact]) -> None:

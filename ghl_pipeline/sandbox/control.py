@@ -1,6 +1,6 @@
 """The sandbox's own routes under `/_sandbox`: faults, statistics, contacts, health. GHL has none of these.
 
-Those for events and workspaces are `webhook_control.py`.
+Those for events and workspaces are `webhook_control.py`, the one for marketplaces is `marketplace_control.py`.
 
 They need no token: the server listens on the loopback interface only and holds nobody's data.
 """

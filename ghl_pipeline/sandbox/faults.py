@@ -27,6 +27,7 @@ class Mishap(StrEnum):
     HANG = "hang"  # answered, after `hang_seconds`
     DROPPED = "dropped"  # the work is done, the connection ends in the middle of the answer
     GARBAGE = "garbage"  # the work is done, the answer is not JSON
+    FAILED = "failed"  # one of those that `fail_at` counts to; answered with `fail_status`; nothing was done
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,6 +51,13 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hang_seconds: Seconds = 20.0
     drop_rate: Share = 0.0
     garbage_rate: Share = 0.0
+
+    fail_at: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """The so-manyth request of the location to GHL fails, of any route, counted from when the faults are set."""
+    fail_requests: Annotated[int, msgspec.Meta(ge=1)] | None = 1
+    """So many requests in a row fail from there on; None means all of them."""
+    fail_status: Literal[400, 401, 403, 429, 500, 503] | None = 503
+    """How they fail; None cuts the connection in the middle of the answer, after the work is done."""
 
     latency_seconds: Seconds = 0.0
     """Added to every answer."""
@@ -90,6 +98,11 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`email eq` does not look at additional e-mails; whether GHL does is not documented."""
     lower_case_names_only: bool = False
     """Search items lack firstName and lastName, as HighLevel's page on the search says."""
+    hidden_from_search: tuple[str, ...] = ()
+    """Ids of contacts that searches and lists do not show, and of contacts or opportunities that the list of
+    opportunities does not show; GET does."""
+    scan_ends_after: Count | None = None
+    """A search without filters, or by dates alone, shows no more than its first so many contacts; its `total` does."""
     index_lag_seconds: Seconds = 0.0
     """Searches see a write that much later; GET sees it at once."""
     cursor_lifetime_seconds: Seconds = 120.0
@@ -102,6 +115,10 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The message export begins with the first message ever, whatever `startDate` says."""
     duplicate_lookup_lags: bool = False
     """The duplicate lookup sees no more than searches do; whether GHL's does is not documented."""
+    duplicate_lookup_follows_setting: bool = False
+    """In a location that allows duplicates, the duplicate lookup knows of none, as GHL documents it."""
+    refused_properties: tuple[str, ...] = ()
+    """Properties that a change of a contact is refused for, with 422, as if it did not take them."""
     refused_phone: str | None = None
     """A contact that is written with a phone is refused with this text."""
     refused_phone_status: Literal[400, 422] = 400
@@ -138,6 +155,13 @@ class FaultDice:
         self._mishaps_left = faults.times
         self._storm_requests_left = faults.storm_requests
         self._storm_until = now + faults.storm_seconds
+        self._arrived = 0
+
+    def fails(self) -> bool:
+        """Counts a request to GHL; whether it is one of those that are to fail."""
+        self._arrived += 1
+        first, count = self.faults.fail_at, self.faults.fail_requests
+        return first is not None and self._arrived >= first and (count is None or self._arrived < first + count)
 
     def in_storm(self, now: float) -> bool:
         """Whether this request is answered 429; uses up one of `storm_requests`."""

@@ -87,7 +87,12 @@ def _day(days: int) -> str:
 
 
 def search_item(
-    contact: Contact, location_id: str, cursor: Sequence[SortValue], *, lower_case_names_only: bool = False
+    contact: Contact,
+    location_id: str,
+    cursor: Sequence[SortValue],
+    *,
+    opportunities: Sequence[JsonObject] = (),
+    lower_case_names_only: bool = False,
 ) -> JsonObject:
     """A contact as the search shows it: `address`, a numeric `dateOfBirth`, and the `searchAfter` that follows it."""
     item: JsonObject = {
@@ -122,7 +127,7 @@ def search_item(
         "additionalEmails": _additional_emails(contact, as_objects=ord(contact.id[-1]) & 2 == 0),
         "additionalPhones": contact.additional_phones,
         "customFields": _custom_fields(contact),
-        "opportunities": (),
+        "opportunities": opportunities,
         "dateAdded": iso_time(contact.date_added),
         "dateUpdated": iso_time(contact.date_updated),
         "searchAfter": cursor,

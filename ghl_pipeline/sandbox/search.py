@@ -5,11 +5,11 @@ refusal is not known, it is the sandbox's own and only the status matters.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
-from ghl_pipeline.sandbox.contacts import SORT_VALUES, Contact, ContactTable, SortValue
+from ghl_pipeline.sandbox.contacts import DATES, SORT_VALUES, Contact, ContactTable, SortValue
 from ghl_pipeline.sandbox.responses import bad_request, unprocessable
 from ghl_pipeline.sandbox.search_filters import (
     MAX_VALUE_LENGTH,
@@ -22,6 +22,7 @@ from ghl_pipeline.sandbox.search_filters import (
     parse_filters,
     select,
 )
+from ghl_pipeline.sandbox.statistics import LIST_SEARCHES, SearchKind
 
 MAX_PAGE_LIMIT: Final = 500
 MAX_RECORDS_BY_PAGE: Final = 10_000
@@ -47,6 +48,18 @@ class ContactSearch:
     def has_range(self) -> bool:
         """Whether a filter is a range of dates."""
         return any(leaf.operator == "range" for leaf in leaves(self.filters))
+
+    @property
+    def kind(self) -> SearchKind:
+        """What it selects by, as the statistics count it."""
+        fields = {leaf.field for leaf in leaves(self.filters)}
+        if self.words:
+            return "other"
+        if len(fields) == 1 and next(iter(fields)) in {"id", "email"}:
+            return "ids" if "id" in fields else "emails"
+        if self.filters.members and fields <= DATES.keys():
+            return "dates"
+        return "other" if self.filters.members else "none"
 
     def lookups(self) -> Iterator[tuple[str, str]]:
         """Field and value of every `eq` leaf."""
@@ -106,6 +119,16 @@ def run_search(search: ContactSearch, table: ContactTable) -> Page:
     if search.words:
         found = [contact for contact in found if _has_words(contact, search.words)]
     return _page_of_selection(search, found)
+
+
+def cut_scan(search: ContactSearch, page: Page, table: ContactTable, most: int) -> Page:
+    """The page without what lies beyond the first `most` contacts of a list; its `total` still counts them."""
+    if search.kind not in LIST_SEARCHES:
+        return page
+    first = run_search(replace(search, limit=most, page=1, after=None), table).contacts
+    shown = {contact.id for contact in first}
+    kept = [pair for pair in zip(page.contacts, page.cursors, strict=True) if pair[0].id in shown]
+    return Page([contact for contact, _ in kept], [cursor for _, cursor in kept], page.total)
 
 
 def _only_span(search: ContactSearch) -> Span | None:

@@ -59,6 +59,22 @@ FIELDS: Final[Mapping[str, tuple[frozenset[str], Callable[[Contact], Values]]]] 
 }
 """Field -> its operators, and how to read its values from a contact."""
 
+CUSTOM_OPERATORS: Final[Mapping[str, frozenset[str]]] = {
+    "CHECKBOX": EQUALITY,
+    "MULTIPLE_OPTIONS": EQUALITY,
+    "NUMERICAL": EQUALITY,
+    "MONETORY": EQUALITY,
+    "DATE": frozenset({"exists", "not_exists"}),
+}
+"""Kind of a custom field -> its operators; all others are texts. GHL also takes ranges of numbers and dates."""
+
+
+def custom_values(contact: Contact, field_id: str) -> Values:
+    """What a contact has for a custom field: each option of a list; an object, as files are, counts as one value."""
+    values = (value for key, value in contact.custom_fields if key == field_id)
+    parts = (part for value in values for part in (value if isinstance(value, tuple) else (value,)))
+    return tuple(part if isinstance(part, str | int | float) else str(part) for part in parts if part or part == 0)
+
 
 def since_epoch(moment: datetime) -> int:
     """Milliseconds from 1970 UTC to an aware moment."""

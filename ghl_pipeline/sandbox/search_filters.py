@@ -13,7 +13,16 @@ from zoneinfo import ZoneInfo
 
 from ghl_pipeline.sandbox.contacts import DATES, Contact, ContactTable, email_key
 from ghl_pipeline.sandbox.responses import Refusal, bad_request, unprocessable
-from ghl_pipeline.sandbox.search_fields import FIELDS, TEXT, Value, Values, day_start, since_epoch
+from ghl_pipeline.sandbox.search_fields import (
+    CUSTOM_OPERATORS,
+    FIELDS,
+    TEXT,
+    Value,
+    Values,
+    custom_values,
+    day_start,
+    since_epoch,
+)
 
 MAX_VALUE_LENGTH: Final = 75
 MIN_CONTAINS_LENGTH: Final = 3
@@ -29,6 +38,7 @@ class FilterRules:
     max_or_leaves: int | None = None
     or_refusal_status: int = 400
     or_answers_first_leaves: int | None = None
+    custom_kinds: Mapping[str, str] = field(default_factory=dict)  # of the location's custom fields, by id
 
 
 @dataclass(frozen=True)
@@ -142,7 +152,7 @@ def _parse_leaf(node: Mapping[str, object], rules: FilterRules) -> Leaf:
     name, operator = node.get("field"), node.get("operator")
     if not isinstance(name, str) or not isinstance(operator, str):
         raise unprocessable("field must be a string", "operator must be a string")
-    operators, values_of = _field(name)
+    operators, values_of = _field(name, rules.custom_kinds)
     if operator not in operators:
         raise bad_request(f"Invalid Operator passed for field {name}")
     if operator in {"exists", "not_exists"}:
@@ -155,13 +165,14 @@ def _parse_leaf(node: Mapping[str, object], rules: FilterRules) -> Leaf:
     return _value_leaf(name, operator, values_of, _plain_value(node, operator), rules)
 
 
-def _field(name: str) -> tuple[frozenset[str], Callable[[Contact], Values]]:
+def _field(name: str, custom_kinds: Mapping[str, str]) -> tuple[frozenset[str], Callable[[Contact], Values]]:
     known = FIELDS.get(name)
     if known is not None:
         return known
     prefix, _, field_id = name.partition(".")
     if prefix == "customFields" and field_id:
-        return TEXT, lambda contact: tuple(value for key, value in contact.custom_fields if key == field_id)
+        operators = CUSTOM_OPERATORS.get(custom_kinds.get(field_id, "TEXT"), TEXT)
+        return operators, lambda contact: custom_values(contact, field_id)
     raise bad_request(f"Invalid field {name[:MAX_VALUE_LENGTH]}")
 
 

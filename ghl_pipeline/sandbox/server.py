@@ -2,7 +2,7 @@
 
 In this order: the token names the location, the rate limit lets the request in or not, the Version header and the
 scope are looked at, mishaps happen, the route answers. The routes are `api.py`, the sandbox's own `control.py` and
-`webhook_control.py`; beside GHL, `emailbison.py` answers below its own prefix.
+`webhook_control.py`, `marketplace_control.py`; beside GHL, `emailbison.py` answers below its own prefix.
 Nothing of a request or an answer is ever logged.
 """
 
@@ -21,6 +21,7 @@ from ghl_pipeline.sandbox.api import ROUTES, Call, Route
 from ghl_pipeline.sandbox.control import control_routes
 from ghl_pipeline.sandbox.emailbison import emailbison_routes
 from ghl_pipeline.sandbox.faults import FaultDice, Faults, Mishap
+from ghl_pipeline.sandbox.marketplace_control import marketplace_routes
 from ghl_pipeline.sandbox.responses import Answer, Refusal, encode
 from ghl_pipeline.sandbox.transport import bearer_token, delay, respond
 from ghl_pipeline.sandbox.webhook_control import webhook_routes
@@ -29,6 +30,13 @@ from ghl_pipeline.sandbox.world import Location, World
 VERSIONS: Final = frozenset({"2021-04-15", "2021-07-28", "2023-02-21", "v3"})
 """Values of the Version header that were seen to be taken everywhere."""
 UNKNOWN_ROUTE: Final = "unknown route"
+_FAILURES: Final = {
+    400: "Bad Request",
+    401: "Invalid token: access token is invalid",
+    403: "You do not have permission to access this resource",
+    500: "Internal server error",
+    503: "Service Unavailable",
+}
 _log = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -39,7 +47,7 @@ def create_app(world: World) -> Starlette:
     paths = [Path(route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES]
     every_method = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     unknown = Path("/{path:path}", _endpoint(world, None), methods=every_method)
-    own = [*control_routes(world), *webhook_routes(world)]
+    own = [*control_routes(world), *webhook_routes(world), *marketplace_routes(world)]
     return Starlette(routes=[*own, *emailbison_routes(world), *paths, unknown])
 
 
@@ -54,10 +62,11 @@ def _endpoint(world: World, route: Route | None) -> Endpoint:
                 world.unidentified[name] = world.unidentified.get(name, 0) + 1
                 return _response(Refusal(401, "Invalid token: access token is invalid").answer())
             dice = world.faults.of(location.id)
-            refused = _refused_by_limit(location, dice, arrived)
+            fails = dice.fails()
+            refused = _refused_by_limit(location, dice, arrived, busy=fails and dice.faults.fail_status == 429)
             date = formatdate(arrived + dice.faults.clock_shift_seconds, usegmt=True)
             headers = {"Date": date, **location.limiter.headers(arrived)}
-            mishap = Mishap.NONE if refused else dice.roll(name)
+            mishap = Mishap.NONE if refused else _failure(dice.faults) if fails else dice.roll(name)
         if not refused:
             hang = dice.faults.hang_seconds if mishap is Mishap.HANG else 0.0
             await delay(request, dice.faults.latency_seconds + hang)
@@ -70,9 +79,13 @@ def _endpoint(world: World, route: Route | None) -> Endpoint:
     return endpoint
 
 
-def _refused_by_limit(location: Location, dice: FaultDice, now: float) -> Answer | None:
-    """The 429, when there is no slot or a storm is on; it uses no slot."""
-    if not dice.in_storm(now) and location.limiter.admit(now):
+def _failure(faults: Faults) -> Mishap:
+    return Mishap.DROPPED if faults.fail_status is None else Mishap.FAILED
+
+
+def _refused_by_limit(location: Location, dice: FaultDice, now: float, *, busy: bool) -> Answer | None:
+    """The 429, when there is no slot, a storm is on or the request is to fail so; it uses no slot."""
+    if not dice.in_storm(now) and not busy and location.limiter.admit(now):
         location.statistics.admitted(now)
         return None
     # GHL's body of a 429 is not documented; this is the form of its other errors.
@@ -95,6 +108,8 @@ def _answer(call: Call, route: Route | None, version: str | None, faults: Faults
             raise Refusal(401, "The token is not authorized for this scope.")
         if mishap is Mishap.SERVER_ERROR:
             raise Refusal(faults.error_status, "Internal server error")
+        if mishap is Mishap.FAILED and faults.fail_status is not None:
+            raise Refusal(faults.fail_status, _FAILURES[faults.fail_status])
         if mishap is Mishap.SEARCH_CONTEXT_LOST:
             raise Refusal(faults.search_context_status, "No search context found for id: point in time expired")
         return route.answer(call)

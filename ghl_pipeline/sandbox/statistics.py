@@ -6,6 +6,12 @@ twice. It counts on its own, apart from `limits.py`, so that a wrong limiter can
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
+
+SearchKind = Literal["ids", "emails", "dates", "none", "other"]
+"""What an answered search selects by: only ids, only e-mails, only dates, no filter at all, or anything else."""
+LIST_SEARCHES: Final = frozenset({"dates", "none"})
+"""Those that go through a list of contacts, whoever they are."""
 
 
 @dataclass
@@ -60,6 +66,7 @@ class LocationStatistics:
         self.deletes = 0
         self.lookups = {"email": Lookups(), "id": Lookups()}
         self._by_route: dict[str, Counter[int]] = {}
+        self._searches: Counter[SearchKind] = Counter()
         self._peak = PeakRate(interval_seconds)
 
     def admitted(self, at: float) -> None:
@@ -69,6 +76,10 @@ class LocationStatistics:
     def answered(self, route: str, status: int) -> None:
         """Counts an answer, of any status, to a request of `route` (method and path template)."""
         self._by_route.setdefault(route, Counter())[status] += 1
+
+    def searched(self, kind: SearchKind) -> None:
+        """Counts an answered search of contacts."""
+        self._searches[kind] += 1
 
     def looked_up(self, field: str, value: str) -> None:
         """Counts a leaf of an answered search, if it is one of those by which leads are found."""
@@ -89,5 +100,7 @@ class LocationStatistics:
             "creates": self.creates,
             "updates": self.updates,
             "deletes": self.deletes,
+            "searches": {kind: self._searches[kind] for kind in get_args(SearchKind)},
+            "list_calls": sum(count for kind, count in self._searches.items() if kind in LIST_SEARCHES),
             "lookups": {name: lookups.as_counts() for name, lookups in self.lookups.items()},
         }

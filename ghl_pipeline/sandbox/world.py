@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -18,11 +17,15 @@ import msgspec
 from ghl_pipeline.errors import InvalidInput
 from ghl_pipeline.sandbox.contacts import Contact, ContactTable, email_key
 from ghl_pipeline.sandbox.conversations import Direction, Message, MessageLog
+from ghl_pipeline.sandbox.custom_fields import CustomFields
 from ghl_pipeline.sandbox.emailbison_payloads import BisonLead
 from ghl_pipeline.sandbox.faults import FaultBoard, Faults
 from ghl_pipeline.sandbox.limits import Limits, RateLimiter
+from ghl_pipeline.sandbox.opportunities import Opportunities
 from ghl_pipeline.sandbox.people import Person, ghl_id, person, private_token, seeded
+from ghl_pipeline.sandbox.records import record
 from ghl_pipeline.sandbox.statistics import LocationStatistics
+from ghl_pipeline.sandbox.users import User
 from ghl_pipeline.sandbox.webhook_keys import WebhookKeys
 from ghl_pipeline.sandbox.workspaces import Workspace, Workspaces
 
@@ -37,17 +40,6 @@ def steady_clock() -> Clock:
     """Epoch seconds that never go backwards, whatever happens to the machine's clock."""
     offset = time.time() - time.monotonic()
     return lambda: offset + time.monotonic()
-
-
-@dataclass(frozen=True)
-class User:
-    """Somebody who works in the location."""
-
-    id: str
-    first_name: str
-    last_name: str
-    email: str
-    phone: str
 
 
 class Location:
@@ -77,6 +69,8 @@ class Location:
         self.users: list[User] = []
         self.contacts = ContactTable()
         self.messages = MessageLog(location_id, clock)
+        self.custom_fields = CustomFields(location_id, lock)
+        self.opportunities = Opportunities(location_id, self._now, lock)
         self._when_changed = when_changed
         self.limiter = RateLimiter(limits)
         self.statistics = LocationStatistics(limits.interval_seconds)
@@ -108,6 +102,12 @@ class Location:
         if not self._not_indexed:
             self._indexed = self.contacts
         return self._indexed
+
+    @property
+    def searched_contacts(self) -> ContactTable:
+        """The indexed contacts, without those that are hidden from searches."""
+        hidden = self.faults.hidden_from_search
+        return self.indexed_contacts.without(hidden) if hidden else self.indexed_contacts
 
     def load(self, contacts: Iterable[Contact]) -> None:
         """Adds many new contacts at once, as if they had always been there."""
@@ -145,6 +145,20 @@ class Location:
             self._write(contact_id, None)
             return True
 
+    def add_user(self, **fields: object) -> User:
+        """Adds somebody who works in the location, with the given fields of `User`; what is not given is made.
+
+        Raises:
+            InvalidInput: a field that a user does not have, or a value of the wrong type.
+        """
+        with self._lock:
+            number = len(self.users) + 1
+            made = {"id": ghl_id(self._rng), "first_name": "Staff", "last_name": f"Member {number}"}
+            made |= {"email": f"staff.{number}@example.com", "phone": f"+12125550{190 + number % 8}"}
+            user = record(User, {**made, **fields}, "a user")
+            self.users.append(user)
+            return user
+
     def add_message(
         self,
         contact_id: str,
@@ -177,7 +191,7 @@ class Location:
                 "direction": direction,
                 "body": body,
             }
-            message = _message(made | fields)
+            message = record(Message, made | fields, "a message")
             self.messages.put(message)
             return message
 
@@ -185,7 +199,7 @@ class Location:
         self, *, email: str | None, phone: str | None, as_indexed: bool = False
     ) -> tuple[Contact, str] | None:
         """The contact with this e-mail (also as an additional one) or else this phone, and which of the two matched."""
-        contacts = self.indexed_contacts if as_indexed else self.contacts
+        contacts = self.searched_contacts if as_indexed else self.contacts
         if email and (found := contacts.with_email(email_key(email), additional=True)):
             return found[0], "email"
         if phone and (found := contacts.with_phone(phone)):
@@ -261,9 +275,8 @@ class World:
                 when_changed=self._changed,
             )
             location.load(contacts)
-            location.users.append(
-                User(ghl_id(rng), "Sample", "Owner", f"owner.{len(self.locations)}@example.com", "+12125550199")
-            )
+            email = f"owner.{len(self.locations)}@example.com"
+            location.add_user(first_name="Sample", last_name="Owner", email=email, phone="+12125550199")
             self.locations[location.id] = location
             self._by_token[location.token] = location
             return location
@@ -321,21 +334,5 @@ class World:
 
 
 def _contact(fields: dict[str, object]) -> Contact:
-    unknown = fields.keys() - set(Contact.__struct_fields__)
-    if unknown:
-        raise InvalidInput(f"A contact has no field {', '.join(sorted(unknown))}.")
-    try:
-        contact = msgspec.convert(fields, Contact)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"This is not a contact: {error}.") from None
+    contact = record(Contact, fields, "a contact")
     return msgspec.structs.replace(contact, tags=tuple(tag.lower() for tag in contact.tags))
-
-
-def _message(fields: dict[str, object]) -> Message:
-    unknown = fields.keys() - set(Message.__struct_fields__)
-    if unknown:
-        raise InvalidInput(f"A message has no field {', '.join(sorted(unknown))}.")
-    try:
-        return msgspec.convert(fields, Message)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"This is not a message: {error}.") from None

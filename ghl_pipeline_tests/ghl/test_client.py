@@ -182,6 +182,8 @@ async def test_nothing_that_the_client_can_do_writes(sandbox: Sandbox, location:
         "duplicate_of": lambda: client.duplicate_of("nobody@example.com"),
         "location": client.location,
         "users": client.users,
+        "custom_fields": client.custom_fields,
+        "opportunities": client.opportunities,
         "exported_messages": lambda: client.exported_messages(MessageExport()),
     }
     public = {name for name, _ in inspect.getmembers(LocationClient, inspect.isfunction) if not name.startswith("_")}

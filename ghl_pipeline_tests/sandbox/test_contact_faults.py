@@ -49,3 +49,26 @@ async def test_the_duplicate_lookup_lags_when_it_is_told_to(
     assert await duplicate() is not None
     sandbox.faults(index_lag_seconds=60, duplicate_lookup_lags=True)
     assert await duplicate() is None
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_the_duplicate_lookup_follows_the_setting_when_it_is_told_to(
+    sandbox: Sandbox, location: Location, caller: Caller, *, allowed: bool
+) -> None:
+    location.allow_duplicates = allowed
+    location.add(email="ada@example.com")
+    sandbox.faults(duplicate_lookup_follows_setting=True)
+    params = {"locationId": location.id, "email": "ada@example.com"}
+    answer = await caller.http.get("/contacts/search/duplicate", params=params)
+    assert (answer.status_code, answer.json()["contact"] is None) == (200, allowed)
+
+
+async def test_a_change_is_refused_for_a_property_and_a_create_is_not(
+    sandbox: Sandbox, location: Location, caller: Caller
+) -> None:
+    contact = location.add(email="bob@example.com")
+    sandbox.faults(refused_properties=("companyName",))
+    changed = await caller.http.put(f"/contacts/{contact.id}", json={"companyName": "Engines", "firstName": "Bob"})
+    assert (changed.status_code, changed.json()["message"]) == (422, ["property companyName should not exist"])
+    assert list(location.contacts.by_id.values()) == [contact]
+    assert (await create(caller, email="ada@example.com", companyName="Engines")).status_code == 201

@@ -36,6 +36,8 @@ async def test_the_statistics_tell_what_was_asked_in_counts(
         "updates": 1,
         "deletes": 0,
         "contacts": 1,
+        "searches": {"ids": 0, "emails": 1, "dates": 0, "none": 0, "other": 1},
+        "list_calls": 0,
         "lookups": {
             "email": {"asked": 4, "distinct": 3, "repeated": 1, "most_often": 2},
             "id": {"asked": 1, "distinct": 1, "repeated": 0, "most_often": 1},
@@ -44,6 +46,24 @@ async def test_the_statistics_tell_what_was_asked_in_counts(
     assert counts == sandbox.stats(location.id)
     for secret in ("canary", "Canaria", location.token, contact.id):
         assert secret not in response.text
+
+
+async def test_searches_are_counted_by_what_they_select_by(
+    sandbox: Sandbox, location: Location, caller: Caller
+) -> None:
+    since = {"gte": "2026-01-01T00:00:00.000Z"}
+    await caller.search()
+    await caller.search(filters=[])
+    await caller.search(filters=[leaf("dateUpdated", "range", since)])
+    await caller.search(filters=[leaf("dateUpdated", "range", since), leaf("tags", "eq", "vip")])
+    await caller.search(filters=[any_of(leaf("id", "eq", "a"), leaf("id", "eq", "b"))])
+    await caller.search(filters=[leaf("email", "eq", "ada@example.com")])
+    await caller.search(filters=[any_of(leaf("email", "eq", "ada@example.com"), leaf("id", "eq", "a"))])
+    await caller.search(query="ada lovelace")
+    await caller.search(pageLimit=501)  # refused, so not counted
+    counts = sandbox.stats(location.id)
+    assert counts["searches"] == {"ids": 1, "emails": 1, "dates": 1, "none": 2, "other": 3}
+    assert counts["list_calls"] == 3
 
 
 async def test_counting_starts_anew_but_the_limit_does_not(

@@ -33,10 +33,18 @@ NULL_FOR_EMPTY = {
     "CreateContactSchema",
     "ContactsSearchSchema",
     "ExportMessagesResponseDto",  # nextCursor: "Null if no more results"
+    "SearchOpportunitiesResponseSchema",
+    "SearchOpportunitiesContactResponseSchema",
+    "SearchMetaResponseSchema",  # of a last page there is no next one
 }
 """Schemas whose fields the documents call plain strings although GHL answers null for some that are empty."""
 
+ANY_VALUE = {"CustomFieldSchema": "value"}
+"""A custom field's value is called a string; live it is text, a number, a list or an object."""
+
 UNDOCUMENTED_FIELDS = {
+    "SearchOpportunitiesResponseSchema": set[str](),
+    "CustomFieldSchema": set[str](),
     "GetContectByIdSchema": {"additionalEmails", "createdBy"},  # seen live
     "CreateContactSchema": {"additionalEmails", "createdBy", "name", "timezone"},  # the answer is the get shape
     "GetLocationByIdSchema": {"dateAdded"},  # seen live
@@ -77,6 +85,7 @@ def _as_json_schema(document: Any) -> Any:
     """OpenAPI 3.0's `nullable` as JSON Schema has it, and null where GHL answers it in spite of the documents."""
     document = copy.deepcopy(document)
     for name, schema in document.get("components", {}).get("schemas", {}).items():
+        schema.get("properties", {}).pop(ANY_VALUE.get(name), None)
         for field in schema.get("properties", {}).values():
             if "type" in field and (field.get("nullable") or name in NULL_FOR_EMPTY):
                 field["type"] = [field["type"], "null"]
@@ -91,7 +100,8 @@ def _operation(route: str) -> tuple[str, Any]:
     """The document's file and its operation for a route of the sandbox."""
     method, path = route.split()
     file = f"apps/{path.split('/')[1]}.json"
-    documented = path.replace("{id}", "{contactId}" if "contacts" in path else "{locationId}")
+    ids = {"contacts": "{contactId}", "locations": "{locationId}"}
+    documented = path.replace("{id}", ids.get(path.split("/")[1], "{id}"))
     return file, _document(file)["paths"][documented][method.lower()]
 
 
@@ -121,13 +131,18 @@ def full(sandbox: Sandbox) -> Location:
         phone="+12125550101",
         additional_emails=("ada.old@example.org",),
         tags=("vip",),
-        custom_fields=(("cf1", "gold"),),
+        custom_fields=(("cf1", "gold"), ("cf2", ("a", "b")), ("cf3", 12.5), ("cf4", {"f1": {"url": "x"}})),
         date_of_birth="1815-12-10",
         website="https://example.com",
         assigned_to="someUser123456789012",
     )
     location.add(phone="+12125550102")
-    for number, contact_id in enumerate(list(location.contacts.by_id)[:12]):
+    location.add_user(first_name="Grace", email="grace@example.com", phone="+12125550103")
+    location.custom_fields.add("Trade", data_type="SINGLE_OPTIONS", options=["Roofing", "Plumbing"])
+    location.custom_fields.add("Certificate", data_type="FILE_UPLOAD")
+    location.custom_fields.add("Budget", data_type="MONETORY", model="opportunity")
+    for number, contact_id in enumerate(list(location.contacts.by_id)[20:32]):
+        location.opportunities.add(contact_id, name=f"Request {number}", monetary_value=100 * number)
         location.add_message(contact_id, f"text {number}", "outbound" if number % 2 else "inbound", source="app")
     location.add_message(contact_id, "no signal", "outbound", status="failed", error="Unknown destination")
     location.add_message(contact_id, "", "outbound", message_type="TYPE_CALL", status="connected")
@@ -155,6 +170,17 @@ async def _answers(caller: Caller, location: Location) -> dict[str, list[httpx.R
         "DELETE /contacts/{id}": [await http.delete(f"/contacts/{ids[1]}")],
         "GET /locations/{id}": [await http.get(f"/locations/{location.id}")],
         "GET /users/": [await http.get("/users/", params=here)],
+        "GET /locations/{locationId}/customFields": [
+            await http.get(f"/locations/{location.id}/customFields", params=params)
+            for params in ({}, {"model": "contact"}, {"model": "opportunity"}, {"model": "all"})
+        ],
+        "GET /opportunities/search": [
+            await http.get("/opportunities/search", params={"location_id": location.id, "limit": 5, "page": page})
+            for page in (1, 2, 3, 4)
+        ],
+        "GET /opportunities/{id}": [
+            await http.get(f"/opportunities/{opportunity_id}") for opportunity_id in location.opportunities.by_id
+        ],
         "GET /conversations/messages/export": [
             await http.get("/conversations/messages/export", params={**here, "limit": limit}) for limit in (10, 500)
         ],
@@ -174,11 +200,11 @@ async def test_every_good_answer_fits_its_schema(full: Location, caller_of: Call
 
 
 def _records(body: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    for key in ("contact", "location"):
+    for key in ("contact", "location", "opportunity"):
         if isinstance(body.get(key), dict):
             yield key, body[key]
-    yield from (("user", user) for user in body.get("users", []))
-    yield from (("message", message) for message in body.get("messages", []))
+    for key in ("users", "messages", "opportunities", "customFields"):
+        yield from ((key, each) for each in body.get(key, []))
 
 
 async def test_no_answer_shows_a_field_that_neither_the_documents_nor_live_answers_have(
@@ -192,6 +218,9 @@ async def test_no_answer_shows_a_field_that_neither_the_documents_nor_live_answe
         ("POST /contacts/", "CreateContactSchema"),
         ("GET /locations/{id}", "GetLocationByIdSchema"),
         ("GET /users/", "UserSchema"),
+        ("GET /locations/{locationId}/customFields", "CustomFieldSchema"),
+        ("GET /opportunities/search", "SearchOpportunitiesResponseSchema"),
+        ("GET /opportunities/{id}", "SearchOpportunitiesResponseSchema"),
         ("GET /conversations/messages/export", "GetMessageResponseDto"),
     ):
         file, operation = _operation(route)
