@@ -32,8 +32,8 @@ def test_the_commands_are_those_of_the_manual() -> None:
     assert {" ".join(words) for words in commands()} == {
         "", "demo", "dev", "backfill", "sync-lead", "sync-all", "status", "doctor", "sandbox", "db", "db upgrade",
         "db stop", "db remove", "clients", "clients add", "clients list", "clients import", "clients deactivate",
-        "clients reactivate", "clients set-token", "clients set-emailbison", "clients webhook-url", "webhooks", "events",
-        "events list", "events show", "events replay", "events handle", "events purge", "import-messages",
+        "clients reactivate", "clients set-token", "clients set-emailbison", "clients webhook-url", "webhooks",
+        "events", "events list", "events show", "events replay", "events handle", "events purge", "import-messages",
     }  # fmt: skip
 
 
