@@ -28,12 +28,25 @@ from ghl_pipeline.database.tables.locations import (
     location_leases,
     location_throttle,
 )
+from ghl_pipeline.database.tables.replies import (
+    availability_slots,
+    booking_calendars,
+    campaign_senders,
+    draft_clients,
+    reply_drafts,
+    sender_accounts,
+    sender_healings,
+)
 
 __all__ = [
+    "availability_slots",
+    "booking_calendars",
+    "campaign_senders",
     "clients",
     "contact_creations",
     "crm_clients",
     "crm_lookups",
+    "draft_clients",
     "emailbison_workspaces",
     "lead_lookups",
     "leads",
@@ -45,7 +58,10 @@ __all__ = [
     "messages",
     "metadata",
     "pulled_contacts",
+    "reply_drafts",
     "resolved_contacts",
+    "sender_accounts",
+    "sender_healings",
     "vendors",
     "webhook_events",
     "webhook_secrets",

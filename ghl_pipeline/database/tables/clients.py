@@ -63,6 +63,8 @@ leads = Table(
     Column("county", Text),
     Column("state", Text, comment="two-letter code"),
     Column("status_before_missing", Text, comment="what comes back with the contact"),
+    Column("emailbison_campaign_id", BigInteger, comment="the campaign that wrote last"),
+    Column("emailbison_sender_id", BigInteger, comment="the account that writes to them"),
     now_column("created_at"),
     now_column("updated_at"),
     comment="A person a client's campaigns write to; repaired from the GHL contact",
