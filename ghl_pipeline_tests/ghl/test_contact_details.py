@@ -11,6 +11,7 @@ from ghl_pipeline.ghl.contact_details import ContactDetails, tags_of
 from ghl_pipeline.ghl.location_payloads import decode_custom_fields, decode_opportunities
 from ghl_pipeline.ghl.payloads import decode_contact, decode_detailed_contact, decode_search
 from ghl_pipeline.ghl.search import ContactSearch
+from ghl_pipeline.sandbox.world import Location
 from ghl_pipeline_tests.ghl.conftest import Connector
 
 JSON = st.recursive(

@@ -256,13 +256,17 @@ scalars = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=20)
 )
 anything = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner)
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
 )
 FIELDS = (
     "email", "emailLowerCase", "additionalEmails", "phone", "firstName", "lastName", "firstNameLowerCase",
     "lastNameLowerCase", "companyName", "businessName", "dateUpdated", "searchAfter",
 )  # fmt: skip
-items = st.fixed_dictionaries({"id": anything | st.just("contact1")}, optional=dict.fromkeys(FIELDS, anything))
+values = dict.fromkeys(FIELDS, anything)
+items = st.fixed_dictionaries({"id": anything | st.just("contact1")}, optional=values)
+sound_items = st.fixed_dictionaries({"id": st.just("contact1")}, optional=values)
 
 
 @settings(deadline=None)
@@ -285,7 +289,7 @@ def test_any_list_is_a_page_whose_items_are_contacts_or_counted(sent: list[objec
 
 
 @settings(deadline=None)
-@given(sent=st.lists(items.filter(lambda item: item["id"] == "contact1"), max_size=4))
+@given(sent=st.lists(sound_items, max_size=4))
 def test_a_broken_item_changes_nothing_of_how_the_others_are_read(sent: list[object]) -> None:
     """A page without one is read in one go, with one item by item."""
     whole, broken = (decode_search(json.dumps({"contacts": page}).encode()) for page in (sent, [None, *sent]))

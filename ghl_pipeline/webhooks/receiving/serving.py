@@ -54,6 +54,9 @@ KEEP_ALIVE_SECONDS: Final = 90
 STOP_WITHIN_SECONDS: Final = 7
 CLOSE_WITHIN_SECONDS: Final = 1.0
 END_WITHIN_SECONDS: Final = 1.0
+# A child imports for two seconds, and for more than uvicorn's five on a busy machine: it would be killed before it ever
+# served, again and again.
+CHILD_ANSWERS_WITHIN_SECONDS: Final = 60
 MOST_CONNECTIONS: Final = 4096
 # Files that are open beside the connections of senders: of the database, of the event loop, of the interpreter.
 FILES_IN_RESERVE: Final = 128
@@ -291,6 +294,7 @@ def serve(settings: Settings, listener: socket.socket, *, processes: int = 1, lo
         limit_concurrency=most_connections(),
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_WITHIN_SECONDS,
+        timeout_worker_healthcheck=CHILD_ANSWERS_WITHIN_SECONDS,
     )
     with contextlib.closing(listener), _signals_that_end_nothing():
         if processes == 1:
