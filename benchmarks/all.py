@@ -6,7 +6,7 @@ from typing import Final
 
 from benchmarks.harness import ROOT
 
-SCRIPTS: Final = ("backfill", "memory", "cpu", "kills", "throttle", "transport", "webhooks", "answers")
+SCRIPTS: Final = ("backfill", "memory", "cpu", "kills", "throttle", "transport", "webhooks", "answers", "crm")
 
 
 def main() -> int:

@@ -105,6 +105,17 @@ class SandboxProcess:
         }
         self._client.post("/_sandbox/contacts", json=body).raise_for_status()
 
+    def touch(self, location_id: str, contact_ids: Sequence[str]) -> None:
+        """Moves the date of contacts by id."""
+        body = {"location": location_id, "change": {contact_id: {} for contact_id in contact_ids}}
+        self._client.post("/_sandbox/contacts", json=body).raise_for_status()
+
+    def marketplace(self, **order: object) -> dict[str, Any]:
+        """A new location with a marketplace in it, and who is there; see `ghl_pipeline/sandbox/marketplace.py`."""
+        answer = self._client.post("/_sandbox/marketplace", json=order).raise_for_status()
+        made: dict[str, Any] = answer.json()
+        return made
+
     def close(self) -> None:
         """Closes the connection; the process is stopped by `started_sandbox`."""
         self._client.close()

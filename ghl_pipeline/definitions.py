@@ -13,6 +13,11 @@ from ghl_pipeline.conversations.assets import message_import
 from ghl_pipeline.conversations.conversations import Conversations
 from ghl_pipeline.conversations.jobs import import_messages
 from ghl_pipeline.conversations.schedules import message_import_schedule
+from ghl_pipeline.crm.assets import crm_sync
+from ghl_pipeline.crm.build import build_crm
+from ghl_pipeline.crm.crm import Crm
+from ghl_pipeline.crm.jobs import sync_crm
+from ghl_pipeline.crm.schedules import hourly_crm_schedule, weekly_crm_schedule
 from ghl_pipeline.database.connection import create_engine, database_urls
 from ghl_pipeline.database.migrate import require_migrated
 from ghl_pipeline.hydration.assets import lead_hydration
@@ -87,11 +92,20 @@ def event_reconciling_resource(_context: dg.InitResourceContext) -> Iterator[Rec
         yield build_reconciling(settings, engine)
 
 
+@dg.resource(description="Vendors and leads in step, with one throttled GHL client per location")
+def crm_resource(_context: dg.InitResourceContext) -> Iterator[Crm]:
+    """The capability for the time of a run."""
+    settings = load_settings()
+    with open_engine(settings) as engine:
+        yield build_crm(settings, engine)
+
+
 def build_defs(resources: Mapping[str, object] | None = None, *, automation: bool = False) -> dg.Definitions:
     """All assets, jobs, sensors and schedules.
 
     Args:
-        resources: replacements by name (`engine`, `hydration`, `conversations`, `event_handling`, `event_reconciling`).
+        resources: replacements by name (`engine`, `hydration`, `conversations`, `event_handling`, `event_reconciling`,
+            `crm`).
         automation: whether schedules and sensors that start runs are on before somebody switches them in the UI. The
             partitions are kept in step in any case.
     """
@@ -99,13 +113,15 @@ def build_defs(resources: Mapping[str, object] | None = None, *, automation: boo
     sensors_on = dg.DefaultSensorStatus.RUNNING if automation else dg.DefaultSensorStatus.STOPPED
     schedules_on = dg.DefaultScheduleStatus.RUNNING if automation else dg.DefaultScheduleStatus.STOPPED
     return dg.Definitions(
-        assets=[lead_hydration, message_import, WEBHOOK_EVENTS, event_handling, event_reconcile],
-        jobs=[hydrate_leads, import_messages, handle_events, reconcile_events],
+        assets=[lead_hydration, message_import, WEBHOOK_EVENTS, event_handling, event_reconcile, crm_sync],
+        jobs=[hydrate_leads, import_messages, handle_events, reconcile_events, sync_crm],
         schedules=[
             nightly_schedule(schedules_on),
             message_import_schedule(schedules_on),
             reconcile_schedule(schedules_on),
             changed_contacts_schedule(schedules_on),
+            hourly_crm_schedule(schedules_on),
+            weekly_crm_schedule(schedules_on),
         ],
         sensors=[
             location_partitions_sensor(dg.DefaultSensorStatus.RUNNING),
@@ -118,6 +134,7 @@ def build_defs(resources: Mapping[str, object] | None = None, *, automation: boo
             "conversations": conversations_resource,
             "event_handling": event_handling_resource,
             "event_reconciling": event_reconciling_resource,
+            "crm": crm_resource,
             **(resources or {}),
         },
         executor=dg.in_process_executor,

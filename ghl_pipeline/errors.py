@@ -11,7 +11,10 @@ branches live beside what raises them:
     ├── InvalidInput            what a person gave (a CSV row, an option) cannot be used
     ├── LocationBusy            another run holds the location
     ├── Interrupted             a person stopped the work; what was done is kept
+    ├── TooManyMissing          ghl_pipeline.crm.missing: so many contacts are gone at once that a person is asked
     ├── GhlError                ghl_pipeline.ghl.errors: transient and permanent answers of the API
+    ├── SlotsStale              ghl_pipeline.availability.outcomes: a calendar's free times could not be refreshed
+    ├── CalendlyError           ghl_pipeline.calendly.errors: no answer, access denied, refused
     └── EmailBisonError         ghl_pipeline.emailbison.errors: no answer, access denied, refused
 """
 

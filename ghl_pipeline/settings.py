@@ -214,6 +214,38 @@ class Settings(BaseSettings):
         description="Lead statuses, comma-separated, that an event never changes, except to unsubscribed.",
     )
 
+    # --- vendors and leads kept in step with GHL
+    list_scan_cap: int = Field(
+        default=15_000,
+        ge=1,
+        le=1_000_000,
+        alias="LIST_SCAN_CAP",
+        description="Most contacts that one scan of a location's list brings, for vendors and leads that no search "
+        "has found.",
+    )
+    crm_full_pass_days: float = Field(
+        default=7.0,
+        ge=0,
+        alias="CRM_FULL_PASS_DAYS",
+        description="How often all vendors and leads are looked up, although between that only changed contacts are "
+        "pulled: a deletion leaves no change. 0: every time.",
+    )
+    crm_look_up_again_days: float = Field(
+        default=30.0,
+        ge=0,
+        alias="CRM_LOOK_UP_AGAIN_DAYS",
+        description="For how long it is believed that a scan did not find a vendor or lead, and that a contact is "
+        "gone.",
+    )
+    crm_most_missing: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        alias="CRM_MOST_MISSING",
+        description="Share of a location's vendors, or of its leads, whose contacts may be gone at once; with more "
+        "the run stops and asks.",
+    )
+
     # --- messages
     sms_first_days: float = Field(
         default=30.0,
@@ -239,6 +271,106 @@ class Settings(BaseSettings):
         description="How far before the last look for lost events the next one begins; EmailBison keeps 10 days.",
     )
 
+    # --- free times of the clients' calendars
+    availability_client_seconds: float = Field(
+        default=20.0,
+        gt=0,
+        alias="AVAILABILITY_CLIENT_SECONDS",
+        description="Longest time that one client's calendar may take in a run; half of AVAILABILITY_RUN_SECONDS at "
+        "most. A calendar that takes longer keeps the free times it has.",
+    )
+    availability_run_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        alias="AVAILABILITY_RUN_SECONDS",
+        description="Longest time that a run over all calendars may take; clients that it does not reach are first in "
+        "the next one.",
+    )
+    calendly_api_url: str = Field(
+        default="https://api.calendly.com",
+        alias="CALENDLY_API_URL",
+        description="Base URL of the Calendly API; the sandbox's in a demo.",
+    )
+    calendly_chunk_days: int = Field(
+        default=31,
+        ge=1,
+        le=31,
+        alias="CALENDLY_CHUNK_DAYS",
+        description="Most days of free times that one request asks Calendly for. 31 since July 2026; where they are "
+        "refused, 7, as before then, are asked for by itself.",
+    )
+    calendly_timeout_seconds: float = Field(
+        default=10.0, gt=0, alias="CALENDLY_TIMEOUT_SECONDS", description="Longest wait for one answer of Calendly."
+    )
+
+    # --- drafts of replies
+    openai_api_key: SecretStr | None = Field(
+        default=None, alias="OPENAI_API_KEY", description="Key of the provider that is asked first. Unset: left out."
+    )
+    openai_base_url: str = Field(
+        default="https://api.openai.com/v1",
+        alias="OPENAI_BASE_URL",
+        description="Where OpenAI's Responses API is, or that of a compatible server.",
+    )
+    openai_model: str = Field(
+        default="gpt-6-luna", min_length=1, alias="OPENAI_MODEL", description="Model that writes drafts."
+    )
+    anthropic_api_key: SecretStr | None = Field(
+        default=None, alias="ANTHROPIC_API_KEY", description="Key of the provider that is asked next. Unset: left out."
+    )
+    anthropic_base_url: str = Field(
+        default="https://api.anthropic.com",
+        alias="ANTHROPIC_BASE_URL",
+        description="Where Anthropic's Messages API is, or that of a compatible server.",
+    )
+    anthropic_model: str = Field(
+        default="claude-haiku-5-5",
+        min_length=1,
+        alias="ANTHROPIC_MODEL",
+        description="Model that writes drafts when the first provider does not.",
+    )
+    draft_token_budget_multiplier: float = Field(
+        default=3.0,
+        ge=1,
+        le=10,
+        alias="DRAFT_TOKEN_BUDGET_MULTIPLIER",
+        description="How many times the tokens of its text an answer may take; models that reason need several.",
+    )
+    draft_sms_deadline_seconds: float = Field(
+        default=20.0,
+        gt=0,
+        le=600,
+        alias="DRAFT_SMS_DEADLINE_SECONDS",
+        description="Longest time for a draft of a text message, all providers and tries together.",
+    )
+    draft_email_deadline_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=600,
+        alias="DRAFT_EMAIL_DEADLINE_SECONDS",
+        description="Longest time for a draft of an e-mail, all providers and tries together.",
+    )
+    draft_concurrency: int = Field(
+        default=20,
+        ge=1,
+        le=200,
+        alias="DRAFT_CONCURRENCY",
+        description="Drafts that a run writes at the same time.",
+    )
+    draft_prices: str | None = Field(
+        default=None,
+        alias="DRAFT_PRICES",
+        description='US dollars for a million tokens by model, as JSON: {"a-model": {"in": 0.25, "out": 2}}. Unset, or '
+        "a model left out: no cost is told.",
+    )
+    draft_max_age_days: float = Field(
+        default=7.0,
+        gt=0,
+        le=365,
+        alias="DRAFT_MAX_AGE_DAYS",
+        description="Messages older than this get no draft any more.",
+    )
+
     # --- Dagster
     automation: bool = Field(
         default=False,
@@ -246,7 +378,7 @@ class Settings(BaseSettings):
         description="Whether schedules and run-starting sensors are on before somebody switches them in the UI.",
     )
 
-    @field_validator("api_url")
+    @field_validator("api_url", "calendly_api_url")
     @classmethod
     def _is_http_url(cls, url: str) -> str:
         # Checked only: pydantic's URL type would append a slash.

@@ -14,9 +14,11 @@ from sqlalchemy.exc import OperationalError
 
 from ghl_pipeline.cli import (
     backfill,
+    client_crm,
     client_emailbison,
     client_webhooks,
     clients,
+    crm_sync,
     demo,
     dev,
     doctor,
@@ -53,12 +55,14 @@ app.command("backfill")(backfill.backfill)
 app.command("sync-lead")(hydrate_now.sync_lead_command)
 app.command("sync-all")(hydrate_now.sync_all_command)
 app.command("import-messages")(messages.import_messages)
+app.command("crm-sync")(crm_sync.crm_sync)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("webhooks")(webhook_commands.webhooks)
 app.command("sandbox")(sandbox.sandbox)
 clients.app.command("webhook-url")(client_webhooks.webhook_url)
 clients.app.command("set-emailbison")(client_emailbison.set_emailbison)
+clients.app.command("set-crm")(client_crm.set_crm_command)
 app.add_typer(clients.app, name="clients")
 app.add_typer(events.app, name="events")
 app.add_typer(database_commands.app, name="db")

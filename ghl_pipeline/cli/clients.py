@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from ghl_pipeline.cli.output import out, print_json, print_table
 from ghl_pipeline.cli.session import database
+from ghl_pipeline.crm.client_settings import switched_on
 from ghl_pipeline.errors import InvalidInput
 from ghl_pipeline.locations import clients as registry
 from ghl_pipeline.locations.csv_import import import_clients
@@ -51,14 +52,19 @@ def list_clients(
     """List all clients. Tokens are never shown."""
     with database(load_settings()) as engine, engine.connect() as connection:
         found = registry.list_clients(connection)
+        in_step = switched_on(connection)
     if json:
-        print_json({"clients": [_document(client) for client in found]})
+        print_json({"clients": [_document(each) | {"crm": each.location_id in in_step} for each in found]})
         return
     rows = [
-        [c.id, c.name, c.location_id, c.default_region, c.time_zone, c.active, "stored" if c.has_token else "missing"]
-        for c in found
+        [
+            *(each.id, each.name, each.location_id, each.default_region, each.time_zone, each.active),
+            "stored" if each.has_token else "missing",
+            "in step" if each.location_id in in_step else "",
+        ]
+        for each in found
     ]
-    print_table("Clients", ["id", "name", "location", "region", "time zone", "active", "token"], rows)
+    print_table("Clients", ["id", "name", "location", "region", "time zone", "active", "token", "vendors"], rows)
 
 
 @app.command("import")

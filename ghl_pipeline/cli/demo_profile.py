@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import URL
 
 from ghl_pipeline.cli.sample_data import load_sample_agency
+from ghl_pipeline.crm.client_settings import set_crm
 from ghl_pipeline.database.connection import (
     DatabaseUrls,
     create_engine,
@@ -30,6 +31,9 @@ from ghl_pipeline.sandbox.process import SandboxProcess
 from ghl_pipeline.settings import Settings, load_settings
 from ghl_pipeline.webhooks.events import Provider
 from ghl_pipeline.webhooks.receiving.senders import create_secret
+
+# Beside the leads of the sample agency, in one of its locations.
+MARKETPLACE = {"vendors": 60, "leads": 40, "seed": 7}
 
 
 class SampleSize(msgspec.Struct, frozen=True):
@@ -127,8 +131,10 @@ def use_demo() -> None:
 def introduce(profile: DemoProfile, sandbox: SandboxProcess) -> tuple[str, SecretStr]:
     """Tells the demo's clients their EmailBison workspaces, which are at the address of this sandbox.
 
+    One of them has a marketplace, whose vendors and leads are kept in step.
+
     Returns:
-        The location id of one of them, and a new secret with which its EmailBison may send events.
+        The location id of that one, and a new secret with which its EmailBison may send events.
 
     Raises:
         SandboxFailed: the sandbox does not answer.
@@ -151,6 +157,8 @@ def introduce(profile: DemoProfile, sandbox: SandboxProcess) -> tuple[str, Secre
                 )
             location_id = str(workspaces[0]["location"])
             client = find_client(connection, location_id)
+            sandbox.ask("/_sandbox/marketplace", {"location": location_id, **MARKETPLACE})
+            set_crm(connection, location_id, enabled=True)
             secret = create_secret(connection, client.id, Provider.EMAILBISON, revoke_others=True)
     finally:
         engine.dispose()

@@ -101,6 +101,12 @@ def _start_demo(settings: Settings, stack: ExitStack, webhook_port: int) -> Sett
     interest = {"event": "lead_interested", "strangers": True, "secret": secret.get_secret_value()}
     _print_order("To let a contact of the demo write an SMS:", sandbox, order | {"event": "inbound_sms"})
     _print_order("To let EmailBison report somebody interested whom GHL does not know:", sandbox, order | interest)
+    err.print(
+        "To bring the vendors and leads of a marketplace in step: "
+        f"ghl-pipeline --demo crm-sync --location {location_id}",
+        soft_wrap=True,
+        markup=False,
+    )
     keys = sandbox.ask("/_sandbox/webhook-keys")
     signing = {"webhook_ed25519_keys": keys["ed25519"], "webhook_rsa_keys": keys["rsa"]}
     return profile.with_sandbox(sandbox.url).model_copy(update={"automation": True, **signing})

@@ -39,7 +39,9 @@ def tolerate_any_terminal() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, to_stderr: bool = False
+) -> None:
     """Prints a table; numbers are right-aligned and grouped by thousands."""
     table = Table(
         title=title,
@@ -56,7 +58,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     # A pipe has no width; this keeps its tables whole.
-    Console(highlight=False, width=None if out.is_terminal else PIPE_COLUMNS).print(table)
+    whole = None if (err if to_stderr else out).is_terminal else PIPE_COLUMNS
+    Console(highlight=False, stderr=to_stderr, width=whole).print(table)
 
 
 def _cell(value: object) -> str:

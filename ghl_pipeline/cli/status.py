@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ghl_pipeline.availability.outcomes import State, in_words
 from ghl_pipeline.cli.demo_profile import demo_profile
 from ghl_pipeline.cli.output import out, print_json, print_table
 from ghl_pipeline.cli.session import database
@@ -38,6 +39,13 @@ def status(
         out.print(
             "Dead events wait for somebody: ghl-pipeline events list --state dead, then ghl-pipeline events replay"
         )
+    calendars = [location for location in locations if location.calendar is not None]
+    if calendars:
+        columns = ["location", "free times", "state", "since UTC", "reason"]
+        print_table("Calendars", columns, [_calendar_row(location) for location in calendars])
+    for location in calendars:
+        if location.calendar in (State.STALE, State.UNSUPPORTED):
+            out.print(f"{location.location}: {in_words(location.calendar_reason)}.", soft_wrap=True, markup=False)
     for location in locations:
         for error in dict.fromkeys(filter(None, [location.error, *location.failing.values()])):
             out.print(error, style="red", soft_wrap=True, markup=False)
@@ -65,4 +73,15 @@ def _inbox_row(location: LocationStatus) -> list[object]:
         location.events_pending,
         None if seconds is None else f"{timedelta(seconds=round(seconds))}",
         location.events_dead,
+    ]
+
+
+def _calendar_row(location: LocationStatus) -> list[object]:
+    since = location.calendar_stale_since
+    return [
+        location.location,
+        location.free_slots,
+        location.calendar,
+        f"{since:%m-%d %H:%M}" if since else None,
+        location.calendar_reason,
     ]

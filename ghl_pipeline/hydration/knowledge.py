@@ -6,6 +6,7 @@ before the first group goes out, kept, and repeated when it is old. So is a sear
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import Engine
 
@@ -33,9 +34,12 @@ class LocationKnowledge:
         client: the location's.
         learned: what is known.
         engine: where what is found out is kept; None in a preview, which keeps nothing.
+        detailed: whether the first page's contacts come with their details, for who goes on from it.
     """
 
-    def __init__(self, client: LocationClient, learned: Learned, engine: Engine | None = None) -> None:
+    def __init__(
+        self, client: LocationClient, learned: Learned, engine: Engine | None = None, *, detailed: bool = False
+    ) -> None:
         self.learned = learned
         self.group_size = GroupSize(learned.group_size, learned.group_ceiling)
         self.case_matters = learned.case_matters
@@ -45,6 +49,7 @@ class LocationKnowledge:
         self._client = client
         self._engine = engine
         self._survey_is_due = learned.survey_is_due
+        self._first_search = replace(FIRST_PAGE, detailed=detailed)
         self._first_page: SearchPage | None = None
         self._first_page_was_asked = False
 
@@ -55,7 +60,7 @@ class LocationKnowledge:
             GhlError: GHL is down, or the location refuses.
         """
         if not self._first_page_was_asked:
-            self._first_page = await page_or_none(self._client, FIRST_PAGE)
+            self._first_page = await page_or_none(self._client, self._first_search)
             self._first_page_was_asked = True
             if self._first_page is not None:
                 self.contacts = self._first_page.total

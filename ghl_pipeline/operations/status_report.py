@@ -10,7 +10,7 @@ from ghl_pipeline.database.blank import blank_sql
 from ghl_pipeline.errors import LocationBusy
 
 # What else than hydration is on record in `location_attempts`.
-OTHER_WORK = ("conversations", "webhooks", "reconcile")
+OTHER_WORK = ("conversations", "webhooks", "reconcile", "crm", "availability")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,14 @@ class LocationStatus:
     An attempt that found the location busy, and a dry run that succeeded, say nothing of the leads and are left out.
 
     `failing` holds what the latest attempts of other work at the location said, by the work (`conversations`: messages;
-    `webhooks`: events; `reconcile`: EmailBison's log), as far as they failed.
+    `webhooks`: events; `reconcile`: EmailBison's log; `crm`: vendors and leads in step; `availability`: free times), as
+    far as they failed.
 
     Of the inbox: `events_pending` wait to be handled, the oldest for `oldest_pending_seconds`; `events_dead` failed for
     the last time and wait for a person; `events_last_day` came in the last 24 hours.
+
+    `calendar` says how the client's free times stand: never, fresh, no_slots, stale or unsupported (None: the client
+    has no calendar); `calendar_reason` why, `calendar_stale_since` since when, `free_slots` how many are to come.
     """
 
     location: str
@@ -43,6 +47,10 @@ class LocationStatus:
     oldest_pending_seconds: float | None = None
     events_last_day: int = 0
     failing: Mapping[str, str] = field(default_factory=dict)
+    calendar: str | None = None
+    calendar_reason: str | None = None
+    calendar_stale_since: datetime | None = None
+    free_slots: int = 0
 
 
 def read_status(engine: Engine) -> list[LocationStatus]:
@@ -58,7 +66,9 @@ def read_status(engine: Engine) -> list[LocationStatus]:
                coalesce(counts.linked, 0) AS linked, coalesce(counts.without_phone, 0) AS without_phone,
                coalesce(counts.without_name, 0) AS without_name, latest.state, latest.error_text, success.ended_at,
                coalesce(inbox.pending, 0) AS pending, coalesce(inbox.dead, 0) AS dead, inbox.oldest_seconds,
-               coalesce(today.events, 0) AS events, failing.texts AS failing
+               coalesce(today.events, 0) AS events, failing.texts AS failing,
+               calendar.state AS calendar, calendar.reason AS calendar_reason, calendar.stale_since,
+               coalesce(free.slots, 0) AS free_slots
         FROM clients AS client
         LEFT JOIN (
             SELECT client_id, count(*) AS leads,
@@ -93,9 +103,16 @@ def read_status(engine: Engine) -> list[LocationStatus]:
                 SELECT state, error_text FROM location_attempts AS attempt
                 WHERE attempt.capability = work.capability AND attempt.location_id = client.location_id
                   AND attempt.error_class IS DISTINCT FROM '{LocationBusy.__name__}'
+                  AND NOT (state = 'succeeded' AND report @> '{{"dry_run": true}}')
                 ORDER BY id DESC LIMIT 1
             ) AS last WHERE last.state = 'failed'
         ) AS failing ON true
+        LEFT JOIN booking_calendars AS calendar ON calendar.client_id = client.id
+          AND (btrim(calendar.booking_link) <> '' OR calendar.auto_booking_calendar_id IS NOT NULL)
+        LEFT JOIN LATERAL (
+            SELECT count(*) AS slots FROM availability_slots AS slot
+            WHERE slot.client_id = client.id AND slot.starts_at > now()
+        ) AS free ON true
         ORDER BY client.id
     """)  # noqa: S608 - the conditions are the ones above and the rule for blank
     with engine.connect() as connection:
@@ -105,7 +122,7 @@ def read_status(engine: Engine) -> list[LocationStatus]:
             row.location_id, row.name, row.active, int(row.leads), int(row.linked), int(row.without_phone),
             int(row.without_name), row.state, row.ended_at, row.error_text, int(row.pending), int(row.dead),
             None if row.oldest_seconds is None else float(row.oldest_seconds), int(row.events),
-            row.failing or {},
+            row.failing or {}, row.calendar, row.calendar_reason, row.stale_since, int(row.free_slots),
         )
         for row in rows
     ]  # fmt: skip

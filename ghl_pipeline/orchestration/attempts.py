@@ -13,8 +13,12 @@ from ghl_pipeline.errors import LocationBusy
 from ghl_pipeline.orchestration.failures import FailedLocation
 
 HYDRATION = "hydration"
-# Errors of a location as a whole that stay until somebody acts: `ghl.errors`, `locations.clients`, `privacy.tokens`.
-REFUSALS = ("TokenRejected", "LocationAccessDenied", "ScopeMissing", "TokenMissing", "TokenUnreadable")
+# Errors of a location as a whole that stay until somebody acts: `ghl.errors`, `emailbison.errors`, `locations.clients`,
+# `privacy.tokens`.
+REFUSALS = (
+    "TokenRejected", "LocationAccessDenied", "ScopeMissing", "TokenMissing", "TokenUnreadable",
+    "EmailBisonAccessDenied", "EmailBisonWrongWorkspace",
+)  # fmt: skip
 HELD_BACK_HOURS = 24
 
 
@@ -115,18 +119,24 @@ def held_back(connection: Connection, capability: str) -> set[str]:
     """Locations that refused us as a whole at the last try, less than a day ago, of clients that did not change since.
 
     Trying again changes nothing until somebody acts, and a run that fails every few minutes hides the new failures of
-    others. A new token, or any other change of the client, lets the location go on at once.
+    others. A new token, or any other change of the client, lets the location go on at once; where EmailBison refused,
+    a change of its workspace does.
     """
     query = text("""
         SELECT latest.location_id
         FROM clients AS client
+        LEFT JOIN emailbison_workspaces AS workspace ON workspace.client_id = client.id
         CROSS JOIN LATERAL (
             SELECT location_id, state, error_class, ended_at FROM location_attempts
             WHERE capability = :capability AND location_id = client.location_id AND error_class IS DISTINCT FROM :busy
             ORDER BY id DESC LIMIT 1
         ) AS latest
         WHERE latest.state = 'failed' AND latest.error_class = ANY(CAST(:refusals AS text[]))
-          AND latest.ended_at > now() - make_interval(hours => :hours) AND client.updated_at < latest.ended_at
+          AND latest.ended_at > now() - make_interval(hours => :hours)
+          AND client.updated_at < latest.ended_at
+          -- Its row changes each hour that its events are read, which says nothing of GHL's refusals.
+          AND (workspace.updated_at IS NULL OR workspace.updated_at < latest.ended_at
+               OR NOT starts_with(latest.error_class, 'EmailBison'))
     """)
     values = {
         "capability": capability,

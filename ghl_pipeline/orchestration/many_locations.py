@@ -27,10 +27,18 @@ BLOCKING_CALLS = 10
 
 @dataclass(frozen=True, slots=True)
 class LocationsResult(Generic[R]):
-    """What the work of each location returned, in the order asked for, and the locations that failed."""
+    """What the work of each location returned, in the order asked for, and the locations that failed.
+
+    `not_begun`: whose turn came when `may_begin` said no any more; nothing is on record of them.
+    """
 
     reports: Mapping[str, R]
     failures: tuple[FailedLocation, ...]
+    not_begun: tuple[str, ...] = ()
+
+
+class _NotBegun:
+    """In place of a report: nothing was done."""
 
 
 async def work_on_locations(
@@ -42,6 +50,7 @@ async def work_on_locations(
     run_id: str | None,
     counts: Callable[[R], Mapping[str, object]],
     concurrency: int = 50,
+    may_begin: Callable[[], bool] | None = None,
 ) -> LocationsResult[R]:
     """Does `work` for each location, at most `concurrency` at a time, each under a lock of the capability.
 
@@ -54,7 +63,8 @@ async def work_on_locations(
         capability: `crm`, `conversations`, ...: what the record is kept under.
         run_id: of the Dagster run, None outside one.
         counts: of a report, for the record; counts and ids only.
-        concurrency: locations worked on at the same time.
+        concurrency: locations worked on at the same time; their turns come in the order of `location_ids`.
+        may_begin: asked when a location's turn comes; once it says no, the location is left out.
 
     Raises:
         asyncio.CancelledError: the run was stopped.
@@ -63,8 +73,10 @@ async def work_on_locations(
     slots = asyncio.Semaphore(concurrency)
     locks = AdvisoryLocks(engine)
 
-    async def one(location_id: str) -> R | FailedLocation:
+    async def one(location_id: str) -> R | FailedLocation | _NotBegun:
         async with slots:
+            if may_begin is not None and not may_begin():
+                return _NotBegun()
             try:
                 return await _locked(location_id)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is one location's
@@ -99,8 +111,9 @@ async def work_on_locations(
         tasks = {id_: group.create_task(one(id_)) for id_ in dict.fromkeys(location_ids)}
     results = {id_: task.result() for id_, task in tasks.items()}
     return LocationsResult(
-        {id_: result for id_, result in results.items() if not isinstance(result, FailedLocation)},
+        {id_: result for id_, result in results.items() if not isinstance(result, FailedLocation | _NotBegun)},
         tuple(result for result in results.values() if isinstance(result, FailedLocation)),
+        tuple(id_ for id_, result in results.items() if isinstance(result, _NotBegun)),
     )
 
 

@@ -34,6 +34,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "db stop", "db remove", "clients", "clients add", "clients list", "clients import", "clients deactivate",
         "clients reactivate", "clients set-token", "clients set-emailbison", "clients webhook-url", "webhooks",
         "events", "events list", "events show", "events replay", "events handle", "events purge", "import-messages",
+        "clients set-crm", "crm-sync",
     }  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def test_every_command_that_a_message_advises_exists() -> None:
     for source in SOURCES:
         # A text that goes on in the next line: quotes and line ends between two words.
         text = re.sub(r"\"\s*\n\s*f?\"", "", source.read_text(encoding="utf-8"))
-        for words in re.findall(r"ghl-pipeline ((?:[a-z-]+ ?){1,2})", text):
+        for words in re.findall(r"ghl-pipeline (?:--demo )?((?:[a-z-]+ ?){1,2})", text):
             unknown += [words] if not _is_command(words.split()) else []
     assert unknown == []
 

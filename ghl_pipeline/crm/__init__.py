@@ -1,0 +1,1 @@
+"""Vendors and leads of a marketplace, kept in step with GHL."""
