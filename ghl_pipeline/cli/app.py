@@ -13,8 +13,11 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from ghl_pipeline.cli import (
+    availability,
     backfill,
+    client_calendar,
     client_crm,
+    client_drafts,
     client_emailbison,
     client_webhooks,
     clients,
@@ -22,10 +25,12 @@ from ghl_pipeline.cli import (
     demo,
     dev,
     doctor,
+    drafts,
     events,
     hydrate_now,
     messages,
     sandbox,
+    senders,
     status,
 )
 from ghl_pipeline.cli import database as database_commands
@@ -56,6 +61,7 @@ app.command("sync-lead")(hydrate_now.sync_lead_command)
 app.command("sync-all")(hydrate_now.sync_all_command)
 app.command("import-messages")(messages.import_messages)
 app.command("crm-sync")(crm_sync.crm_sync)
+app.command("availability")(availability.availability)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("webhooks")(webhook_commands.webhooks)
@@ -63,8 +69,12 @@ app.command("sandbox")(sandbox.sandbox)
 clients.app.command("webhook-url")(client_webhooks.webhook_url)
 clients.app.command("set-emailbison")(client_emailbison.set_emailbison)
 clients.app.command("set-crm")(client_crm.set_crm_command)
+clients.app.command("set-drafts")(client_drafts.set_drafts_command)
+clients.app.command("set-calendar")(client_calendar.set_calendar_command)
 app.add_typer(clients.app, name="clients")
 app.add_typer(events.app, name="events")
+app.add_typer(drafts.app, name="drafts")
+app.add_typer(senders.app, name="senders")
 app.add_typer(database_commands.app, name="db")
 
 

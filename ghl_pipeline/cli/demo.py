@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ghl_pipeline.cli.backfill import BackfillReport, exit_with_failures, print_backfill, run_backfill
-from ghl_pipeline.cli.demo_profile import SampleSize, demo_profile, make_sample
+from ghl_pipeline.cli.demo_profile import SampleSize, demo_profile, known_sandbox, make_sample
 from ghl_pipeline.cli.output import err, out, print_json
 from ghl_pipeline.cli.session import database
 from ghl_pipeline.database.connection import describe
@@ -32,7 +32,7 @@ def demo(
         start_sandbox_process(locations=locations, leads=leads, seed=seed) as sandbox,
         database(profile.settings) as engine,
     ):
-        settings = profile.with_sandbox(sandbox.url)
+        settings = profile.with_sandbox(known_sandbox(sandbox))
         with engine.connect() as connection:
             chosen = active_locations(connection)
         report = run_backfill(settings, engine, chosen, {"fresh": True}, show_progress=not json)

@@ -13,6 +13,7 @@ import msgspec
 from pydantic import SecretStr
 from sqlalchemy import URL
 
+from ghl_pipeline.availability.client_calendars import set_calendar
 from ghl_pipeline.cli.sample_data import load_sample_agency
 from ghl_pipeline.crm.client_settings import set_crm
 from ghl_pipeline.database.connection import (
@@ -23,6 +24,7 @@ from ghl_pipeline.database.connection import (
     ensure_databases,
 )
 from ghl_pipeline.database.migrate import upgrade
+from ghl_pipeline.drafts.client_settings import set_drafts
 from ghl_pipeline.locations.clients import find_client
 from ghl_pipeline.locations.emailbison import set_workspace
 from ghl_pipeline.privacy.tokens import TokenCipher
@@ -34,6 +36,20 @@ from ghl_pipeline.webhooks.receiving.senders import create_secret
 
 # Beside the leads of the sample agency, in one of its locations.
 MARKETPLACE = {"vendors": 60, "leads": 40, "seed": 7}
+BOOKING_PAGE = "https://book.example.com/widget/bookings/"
+TONE = "Friendly and short. Offer a call."
+
+
+# Where nobody listens, until a sandbox does: no text of the demo goes to a provider that the real settings name.
+NOWHERE = "http://127.0.0.1:9"
+
+
+class DemoSandbox(msgspec.Struct, frozen=True):
+    """A sandbox as the settings need it: its address, and its keys of what writes drafts."""
+
+    url: str
+    openai_key: str
+    anthropic_key: str
 
 
 class SampleSize(msgspec.Struct, frozen=True):
@@ -68,9 +84,18 @@ class DemoProfile:
         """The file that says where the sandbox is that `dev` last started."""
         return self.settings.home / "demo_sandbox"
 
-    def with_sandbox(self, url: str) -> Settings:
-        """The profile's settings with the sandbox as the GHL API."""
-        return self.settings.model_copy(update={"api_url": url})
+    def with_sandbox(self, sandbox: DemoSandbox) -> Settings:
+        """The profile's settings with the sandbox in place of GHL, of Calendly, and of what writes drafts."""
+        return self.settings.model_copy(
+            update={
+                "api_url": sandbox.url,
+                "calendly_api_url": f"{sandbox.url}/_calendly",
+                "openai_base_url": f"{sandbox.url}/_llm/openai/v1",
+                "openai_api_key": SecretStr(sandbox.openai_key),
+                "anthropic_base_url": f"{sandbox.url}/_llm/anthropic",
+                "anthropic_api_key": SecretStr(sandbox.anthropic_key),
+            }
+        )
 
 
 def demo_profile(settings: Settings) -> DemoProfile:
@@ -83,7 +108,10 @@ def demo_profile(settings: Settings) -> DemoProfile:
     app = real.app.set(database=f"{real.app.database}_demo")
     # Always spelled out: a variable that is only left out would be read from the environment or `.env` by the next
     # process, and that one names the real history.
-    changes: dict[str, object] = {"dagster_database_url": _secret(app.set(database=f"{app.database}_dagster"))}
+    changes: dict[str, object] = {
+        "dagster_database_url": _secret(app.set(database=f"{app.database}_dagster")),
+        **dict.fromkeys(("calendly_api_url", "openai_base_url", "anthropic_base_url"), NOWHERE),
+    }
     changes |= {"database_name": app.database} if settings.uses_embedded_database else {"database_url": _secret(app)}
     demo = settings.model_copy(update=changes)
     return DemoProfile(demo, database_urls(demo))
@@ -123,15 +151,22 @@ def use_demo() -> None:
     """
     profile = demo_profile(load_settings())
     settings = profile.settings
-    with contextlib.suppress(OSError):
-        settings = profile.with_sandbox(profile.address.read_text(encoding="ascii").strip())
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        settings = profile.with_sandbox(msgspec.json.decode(profile.address.read_bytes(), type=DemoSandbox))
     os.environ.update(settings.as_environment())
 
 
-def introduce(profile: DemoProfile, sandbox: SandboxProcess) -> tuple[str, SecretStr]:
-    """Tells the demo's clients their EmailBison workspaces, which are at the address of this sandbox.
+def known_sandbox(sandbox: SandboxProcess) -> DemoSandbox:
+    """What the settings need of a sandbox that runs. Raises SandboxFailed when it does not answer."""
+    providers = sandbox.ask("/_sandbox/llm")
+    return DemoSandbox(sandbox.url, providers["openai"]["key"], providers["anthropic"]["key"])
 
-    One of them has a marketplace, whose vendors and leads are kept in step.
+
+def introduce(profile: DemoProfile, sandbox: SandboxProcess) -> tuple[str, SecretStr]:
+    """Tells the demo's clients their EmailBison workspaces and calendars, which are those of this sandbox.
+
+    Their leads' messages are answered with drafts. One of them has a marketplace, whose vendors and leads are kept in
+    step.
 
     Returns:
         The location id of that one, and a new secret with which its EmailBison may send events.
@@ -139,8 +174,9 @@ def introduce(profile: DemoProfile, sandbox: SandboxProcess) -> tuple[str, Secre
     Raises:
         SandboxFailed: the sandbox does not answer.
     """
-    profile.address.write_text(sandbox.url, encoding="ascii")
+    profile.address.write_bytes(msgspec.json.encode(known_sandbox(sandbox)))
     workspaces = sandbox.ask("/_sandbox/workspaces")["workspaces"]
+    calendars = sandbox.ask("/_sandbox/calendars")["locations"]
     cipher = TokenCipher.from_settings(profile.settings)
     engine = create_engine(profile.urls.app)
     try:
@@ -155,6 +191,9 @@ def introduce(profile: DemoProfile, sandbox: SandboxProcess) -> tuple[str, Secre
                     workspace_id=workspace["id"],
                     token=SecretStr(workspace["token"]),
                 )
+                link = BOOKING_PAGE + calendars[workspace["location"]][0]["widget_slug"]
+                set_calendar(connection, cipher, workspace["location"], link=link)
+                set_drafts(connection, workspace["location"], tone=TONE)
             location_id = str(workspaces[0]["location"])
             client = find_client(connection, location_id)
             sandbox.ask("/_sandbox/marketplace", {"location": location_id, **MARKETPLACE})

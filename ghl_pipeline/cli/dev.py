@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ghl_pipeline.cli.demo_profile import SampleSize, demo_profile, introduce, make_sample
+from ghl_pipeline.cli.demo_profile import SampleSize, demo_profile, introduce, known_sandbox, make_sample
 from ghl_pipeline.cli.output import err
 from ghl_pipeline.cli.session import database
 from ghl_pipeline.locations.clients import active_locations, list_clients
@@ -109,7 +109,7 @@ def _start_demo(settings: Settings, stack: ExitStack, webhook_port: int) -> Sett
     )
     keys = sandbox.ask("/_sandbox/webhook-keys")
     signing = {"webhook_ed25519_keys": keys["ed25519"], "webhook_rsa_keys": keys["rsa"]}
-    return profile.with_sandbox(sandbox.url).model_copy(update={"automation": True, **signing})
+    return profile.with_sandbox(known_sandbox(sandbox)).model_copy(update={"automation": True, **signing})
 
 
 def _print_order(what: str, sandbox: SandboxProcess, order: Mapping[str, object]) -> None:

@@ -1,4 +1,7 @@
-"""Messages of a lead that turns out to be another one: they go there, and a message that both have is one row."""
+"""Messages of a lead that turns out to be another one: they go there, and a message that both have is one row.
+
+Drafts that answer them go with them.
+"""
 
 from sqlalchemy import Connection, text
 
@@ -31,7 +34,9 @@ def move_messages(connection: Connection, client_id: int, from_lead: int, to_lea
     if doubles:
         pairs = {"doubles": as_array(doubles), "kept": as_array(doubles.values())}
         connection.execute(_TAKE_OVER, pairs)
+        connection.execute(_TAKE_OVER_DRAFTS, pairs)
     connection.execute(_MOVE, leads)
+    connection.execute(_MOVE_DRAFTS, leads)
     return list(doubles)
 
 
@@ -66,3 +71,14 @@ _TAKE_OVER = text("""
 """)
 
 _MOVE = text("UPDATE messages SET lead_id = :to_lead WHERE lead_id = :from_lead AND client_id = :client_id")
+
+# A message has one draft for each channel; of two the one of the message that stays does.
+_TAKE_OVER_DRAFTS = text("""
+    UPDATE reply_drafts AS draft SET message_id = pair.kept_id
+    FROM unnest(CAST(:doubles AS bigint[]), CAST(:kept AS bigint[])) AS pair (double_id, kept_id)
+    WHERE draft.message_id = pair.double_id
+        AND NOT EXISTS (SELECT FROM reply_drafts AS other
+                        WHERE other.message_id = pair.kept_id AND other.channel = draft.channel)
+""")
+
+_MOVE_DRAFTS = text("UPDATE reply_drafts SET lead_id = :to_lead WHERE lead_id = :from_lead AND client_id = :client_id")

@@ -1,4 +1,4 @@
-"""The EmailBison API as one workspace reaches it: its events, a reply, and whatever else is a list or an object.
+"""The EmailBison API as one workspace reaches it: its events, its accounts, a reply, whatever is a list or an object.
 
 Reading only. Nothing here knows what an event means; that is `webhooks/`.
 """
@@ -27,8 +27,10 @@ from ghl_pipeline.emailbison.payloads import (
     read_event_row,
     read_object,
     read_page,
+    read_workspace_id,
 )
 from ghl_pipeline.emailbison.retries import CallClock, RetryPolicy, read_retry_after
+from ghl_pipeline.emailbison.sender_lists import SenderEmail, whole_list
 
 T = TypeVar("T")
 
@@ -104,7 +106,43 @@ class WorkspaceClient:
         within = answer.get("data")
         return within if isinstance(within, dict) else answer
 
-    async def pages(self, route: str, params: Mapping[str, str]) -> AsyncIterator[Page]:
+    async def sender_emails(self) -> list[SenderEmail]:
+        """All accounts of the workspace, each once: the whole list or an error.
+
+        Raises:
+            EmailBisonError: as `whole_list`.
+        """
+        route = "/sender-emails"
+        return await whole_list(self.pages(route, {}), self.workspace_id, route)
+
+    async def campaign_senders(self, campaign_id: int) -> list[SenderEmail] | None:
+        """All accounts that a campaign sends by; None when there is no such campaign (404).
+
+        Raises:
+            EmailBisonError: as `whole_list`.
+        """
+        route = "/campaigns/{id}/sender-emails"
+        try:
+            pages = self.pages(route, {}, path=f"/campaigns/{campaign_id}/sender-emails")
+            return await whole_list(pages, self.workspace_id, route)
+        except EmailBisonRefused as refusal:
+            if refusal.status == 404:
+                return None
+            raise
+
+    async def workspace_of_token(self) -> int | None:
+        """The workspace that the token opens; None when EmailBison does not say it, as to some tokens.
+
+        Raises:
+            EmailBisonUnavailable: no usable answer, though it was tried again.
+        """
+        try:
+            answer = await self._get("/users", "/users", {}, read_object)
+        except (EmailBisonRefused, EmailBisonAccessDenied):
+            return None
+        return read_workspace_id(answer)
+
+    async def pages(self, route: str, params: Mapping[str, str], *, path: str | None = None) -> AsyncIterator[Page]:
         """The pages of a list, by cursor where the route has one, else by number.
 
         Every page is asked for with all parameters, since EmailBison's own links leave some out.
@@ -112,6 +150,7 @@ class WorkspaceClient:
         Args:
             route: below `/api`, without anything of a person in it.
             params: filters.
+            path: what `route` stands for, where that has an id in it.
 
         Raises:
             EmailBisonRefused: a page led back to an earlier one, or there was no end.
@@ -121,7 +160,7 @@ class WorkspaceClient:
         position: dict[str, str] = {}
         for _ in range(MOST_PAGES):
             asked = {"pagination_type": "cursor", **params, **position}
-            page = await self._get(route, route, asked, lambda body: read_page(body, self._base_url))
+            page = await self._get(path or route, route, asked, lambda body: read_page(body, self._base_url))
             yield page
             if page.following is None:
                 return

@@ -34,10 +34,19 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer of a list: its rows, and the parameters that lead to the next page (None: there is none)."""
+    """One answer of a list.
+
+    Attributes:
+        rows: its objects.
+        following: the parameters that lead to the next page; None: there is none, or none that may be followed.
+        total: rows of all pages together; None when the answer does not say it.
+        leads_elsewhere: it names a next page that may not be followed, so that the list is longer than what was read.
+    """
 
     rows: tuple[JsonObject, ...] = field(repr=False)
     following: dict[str, str] | None
+    total: int | None = None
+    leads_elsewhere: bool = False
 
 
 def read_object(body: bytes) -> JsonObject:
@@ -71,7 +80,15 @@ def read_page(body: bytes, base_url: str) -> Page:
     rows = answer.get("data")
     if not isinstance(rows, list):
         raise msgspec.DecodeError("no list of rows")
-    return Page(tuple(row for row in rows if isinstance(row, dict)), _following(answer, base_url))
+    following = _following(answer, base_url)
+    meta, links = (_object(answer.get(name)) for name in ("meta", "links"))
+    total = meta.get("total")
+    return Page(
+        tuple(row for row in rows if isinstance(row, dict)),
+        following,
+        total if isinstance(total, int) and not isinstance(total, bool) else None,
+        leads_elsewhere=following is None and bool(links.get("next")),
+    )
 
 
 def read_event_row(row: JsonObject) -> EventRow:
@@ -85,6 +102,12 @@ def read_event_row(row: JsonObject) -> EventRow:
         payload = {"event": row["event"], "data": row.get("data")}
     body = json.dumps(row if payload is None else payload).encode()
     return EventRow(body, _moment(row.get("created_at")), None if payload is None else _type(payload))
+
+
+def read_workspace_id(answer: JsonObject) -> int | None:
+    """The workspace that `GET /api/users` shows; None when it shows none."""
+    found = _object(_object(answer.get("data")).get("workspace")).get("id")
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 def _type(payload: JsonObject) -> str | None:
@@ -107,7 +130,7 @@ def _payload(value: object) -> JsonObject | None:
 
 
 def _following(answer: JsonObject, base_url: str) -> dict[str, str] | None:
-    meta, links = (found if isinstance(found := answer.get(name), dict) else {} for name in ("meta", "links"))
+    meta, links = (_object(answer.get(name)) for name in ("meta", "links"))
     cursor = meta.get("next_cursor")
     if isinstance(cursor, str) and cursor:
         return {"cursor": cursor}
@@ -118,6 +141,10 @@ def _following(answer: JsonObject, base_url: str) -> dict[str, str] | None:
     if isinstance(page, int) and isinstance(last, int) and page < last:
         return {"page": str(page + 1)}
     return None
+
+
+def _object(value: object) -> JsonObject:
+    return value if isinstance(value, dict) else {}
 
 
 def _of_link(link: object, base_url: str) -> dict[str, str] | None:

@@ -5,6 +5,7 @@ There is deliberately no method that creates or changes a contact here.
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from typing import Unpack
 
@@ -12,9 +13,24 @@ import httpx
 import msgspec
 
 from ghl_pipeline.ghl.answer_headers import AnswerHeaders
+from ghl_pipeline.ghl.calendar_payloads import (
+    CALENDARS_ROUTE,
+    CALENDARS_VERSION,
+    Calendar,
+    decode_calendar,
+    decode_calendars,
+    decode_free_slots,
+)
 from ghl_pipeline.ghl.calls import CallOptions, LocationCalls, Request, Usage, open_calls
-from ghl_pipeline.ghl.errors import CONTACT_ROUTE, ContactNotFound, UnreadableAnswer
-from ghl_pipeline.ghl.ids import is_contact_id
+from ghl_pipeline.ghl.errors import (
+    CALENDAR_ROUTE,
+    CONTACT_ROUTE,
+    FREE_SLOTS_ROUTE,
+    CalendarNotFound,
+    ContactNotFound,
+    UnreadableAnswer,
+)
+from ghl_pipeline.ghl.ids import is_calendar_id, is_contact_id
 from ghl_pipeline.ghl.location_payloads import (
     CUSTOM_FIELDS_ROUTE,
     MOST_OPPORTUNITIES,
@@ -163,6 +179,49 @@ class LocationClient:
         """The location's staff. Raises GhlError."""
         params = {"locationId": self.location_id}
         return await self._calls.call(Request("GET", "/users/", "/users/", params=params), decode_users)
+
+    async def calendars(self) -> tuple[Calendar, ...]:
+        """The location's calendars, those that are switched off included. Raises GhlError; ScopeMissing."""
+        request = Request(
+            "GET", CALENDARS_ROUTE, CALENDARS_ROUTE, {"locationId": self.location_id}, version=CALENDARS_VERSION
+        )
+        return await self._calls.call(request, decode_calendars)
+
+    async def calendar(self, calendar_id: str) -> Calendar:
+        """The calendar with this id.
+
+        Raises:
+            CalendarNotFound: there is none, or it can be no id; that one is not sent.
+            GhlError: any other branch; LocationAccessDenied, most likely, for another location's calendar.
+        """
+        request = Request("GET", CALENDAR_ROUTE, f"/calendars/{calendar_id}", version=CALENDARS_VERSION)
+        if not is_calendar_id(calendar_id):
+            raise CalendarNotFound(self._calls.facts(request))
+        return await self._calls.call(request, decode_calendar)
+
+    async def free_slots(self, calendar_id: str, start: datetime, end: datetime) -> tuple[str, ...]:
+        """The calendar's free times, as GHL writes them: with the offset of the calendar's zone.
+
+        Args:
+            calendar_id: whose.
+            start: aware.
+            end: aware, at most 31 days after `start`.
+
+        Raises:
+            CalendarNotFound: there is no such calendar.
+            GhlError: any other branch.
+        """
+        # Any parameter that GHL does not know, such as a locationId, is refused with 422.
+        params = {"startDate": str(_milliseconds(start)), "endDate": str(_milliseconds(end))}
+        path = f"/calendars/{calendar_id}/free-slots"
+        request = Request("GET", FREE_SLOTS_ROUTE, path, params, version=CALENDARS_VERSION)
+        if not is_calendar_id(calendar_id):
+            raise CalendarNotFound(self._calls.facts(request))
+        return await self._calls.call(request, decode_free_slots)
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@
         ├── LocationAccessDenied     the token is another location's
         ├── ScopeMissing             the token may not do this
         ├── ContactNotFound          unknown or deleted id (GHL says 400, sometimes 404)
+        ├── CalendarNotFound         likewise, of a calendar
         ├── DuplicateContact         refused because `contact_id` has the address or number already
         ├── RequestRejected          any other 4xx: our request is wrong, or too large
         │   └── PhoneRejected        a write: GHL does not take the phone
@@ -129,7 +130,8 @@ class ScopeMissing(PermanentGhlError):
     what = "says the token may not do this"
     advice = (
         "Add the scopes contacts.readonly, locations.readonly and users.readonly to the private integration, and "
-        "contacts.write for interested leads, conversations/message.readonly for messages"
+        "contacts.write for interested leads, conversations/message.readonly for messages, calendars.readonly for free "
+        "times"
     )
 
 
@@ -137,6 +139,12 @@ class ContactNotFound(PermanentGhlError):
     """GHL has no contact with this id (any more)."""
 
     what = "found no such contact"
+
+
+class CalendarNotFound(PermanentGhlError):
+    """GHL has no calendar with this id (any more)."""
+
+    what = "found no such calendar"
 
 
 class DuplicateContact(PermanentGhlError):
@@ -182,6 +190,7 @@ _SCOPE = re.compile(
     r"authorized for this scope|not allowed to access this scope|user type mismatch|permission", re.IGNORECASE
 )
 _NOT_FOUND = re.compile(r"contact not found|contact with id .* not found", re.IGNORECASE)
+_NO_CALENDAR = re.compile(r"calendar.{0,80}(?:not found|not exist|deleted)|no calendar", re.IGNORECASE)
 _DUPLICATE = re.compile(r"does not allow duplicated contacts", re.IGNORECASE)
 
 # The texts are not documented. "Invalid country calling code", INVALID_COUNTRY, NOT_A_NUMBER, TOO_SHORT and their like
@@ -193,6 +202,8 @@ _NO_IDENTITY = re.compile(r"contacts without email, phone", re.IGNORECASE)
 
 CONTACT_ROUTE = "/contacts/{contactId}"
 CONTACTS_ROUTE = "/contacts/"
+CALENDAR_ROUTE = "/calendars/{calendarId}"
+FREE_SLOTS_ROUTE = "/calendars/{calendarId}/free-slots"
 
 
 def error_for_status(  # noqa: PLR0911 - one return a branch of the tree reads best
@@ -223,7 +234,16 @@ def error_for_status(  # noqa: PLR0911 - one return a branch of the tree reads b
         return DuplicateContact(facts, duplicate_of)
     if facts.route == CONTACT_ROUTE and (status == 404 or (status == 400 and _NOT_FOUND.search(message))):
         return ContactNotFound(facts)
+    if _is_about_a_lost_calendar(facts, message):
+        return CalendarNotFound(facts)
     return PhoneRejected(facts) if _is_about_the_phone(facts, message) else RequestRejected(facts)
+
+
+def _is_about_a_lost_calendar(facts: CallFacts, message: str) -> bool:
+    """Whether the id in the path was the mistake. A calendar's own route takes nothing else that could be wrong."""
+    if facts.route not in (CALENDAR_ROUTE, FREE_SLOTS_ROUTE) or facts.status not in (400, 404, 422):
+        return False
+    return facts.status == 404 or facts.route == CALENDAR_ROUTE or _NO_CALENDAR.search(message) is not None
 
 
 def _is_about_the_phone(facts: CallFacts, message: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from ghl_pipeline.sandbox.calendars import calendar_answer, calendar_list, free_slots
 from ghl_pipeline.sandbox.contact_writes import create_contact, update_contact, upsert_contact
 from ghl_pipeline.sandbox.contacts import Contact
 from ghl_pipeline.sandbox.conversations import export_page
@@ -239,6 +240,23 @@ def export_messages(call: Call) -> Answer:
     return Answer(export_page(location.messages, location.id, call.query, location.faults))
 
 
+def list_calendars(call: Call) -> Answer:
+    """The location's calendars."""
+    _check_location(call.location, call.query.get("locationId"))
+    return Answer(calendar_list(call.location.calendars, call.location.id, call.query))
+
+
+def get_calendar(call: Call) -> Answer:
+    """One calendar."""
+    return Answer(calendar_answer(call.location.calendars, call.location.id, call.path["id"]))
+
+
+def get_free_slots(call: Call) -> Answer:
+    """A calendar's free times, by day."""
+    empty = call.location.faults.empty_calendars
+    return Answer(free_slots(call.location.calendars, call.path["id"], call.query, empty=empty))
+
+
 ROUTES: Final = (
     Route("POST", "/contacts/search", "contacts.readonly", search_contacts),
     Route("GET", "/contacts/search/duplicate", "contacts.readonly", find_duplicate),
@@ -253,6 +271,9 @@ ROUTES: Final = (
     Route("GET", "/opportunities/search", "opportunities.readonly", search_opportunities),
     Route("GET", "/opportunities/{id}", "opportunities.readonly", get_opportunity),
     Route("GET", "/users/", "users.readonly", list_users),
+    Route("GET", "/calendars/", "calendars.readonly", list_calendars),
+    Route("GET", "/calendars/{id}", "calendars.readonly", get_calendar),
+    Route("GET", "/calendars/{id}/free-slots", "calendars.readonly", get_free_slots),
     Route("GET", "/conversations/messages/export", "conversations/message.readonly", export_messages),
 )
 

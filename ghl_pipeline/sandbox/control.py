@@ -63,10 +63,13 @@ def control_routes(world: World) -> list[Path]:
             world.faults.reset()
             return {"ok": True}
         location_id, workspace_id = fields.pop("location", None), fields.pop("workspace", None)
+        calendly = fields.pop("calendly", None)
         where: str | None = None
-        if workspace_id is not None and location_id is not None:
-            raise InvalidInput("Give a location or a workspace: each has faults of its own.")
-        if workspace_id is not None:
+        if sum(each is not None for each in (location_id, workspace_id, calendly)) > 1:
+            raise InvalidInput("Give a location, a workspace or a user of Calendly: each has faults of its own.")
+        if calendly is not None:
+            where = world.calendly.known(calendly).faults_key
+        elif workspace_id is not None:
             where = world.workspaces.known(workspace_id).faults_key
         elif location_id is not None:
             where = world.known_location(location_id).id
@@ -107,5 +110,7 @@ def statistics_of(world: World) -> dict[str, object]:
                 }
                 for workspace in world.workspaces.by_id.values()
             },
+            "calendly": {user.slug: user.statistics.as_counts() for user in world.calendly},
+            "llm": {provider.name: provider.as_counts() for provider in world.llm},
             "unidentified": dict(sorted(world.unidentified.items())),
         }

@@ -1,66 +1,54 @@
-"""EmailBison's API under `/emailbison/api`: events, replies, leads and mailboxes of the workspace that a token opens.
+"""EmailBison's API under `/emailbison/api`: events, replies and leads of the workspace that a token opens.
+
+Its mailboxes are `emailbison_senders.py`, pages and refusals `emailbison_calls.py`.
+
 
 Paged and refused as Laravel does it, and as was seen live: 15 rows a page whatever is asked for, cursors for the
 events, and `links.next` without the filters of the request. An unreadable cursor silently means the first page.
 """
 
 import base64
-import math
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as Path
 
-from ghl_pipeline.sandbox.emailbison_payloads import EVENT_NAMES, api_lead, api_reply, moment, sender_object
+from ghl_pipeline.sandbox.emailbison_calls import (
+    PAGE,
+    BisonCall,
+    BisonRoute,
+    by_id,
+    not_found,
+    numbered,
+    unprocessable,
+)
+from ghl_pipeline.sandbox.emailbison_payloads import EVENT_NAMES, api_lead, api_reply
+from ghl_pipeline.sandbox.emailbison_senders import (
+    get_sender_email,
+    list_campaign_senders,
+    list_sender_emails,
+    post_reply,
+)
 from ghl_pipeline.sandbox.faults import FaultDice, Mishap
-from ghl_pipeline.sandbox.responses import Answer, JsonObject
+from ghl_pipeline.sandbox.responses import Answer, JsonObject, moment
 from ghl_pipeline.sandbox.transport import bearer_token, delay, respond
 from ghl_pipeline.sandbox.workspaces import LIMITS, RecordedEvent, Workspace
 from ghl_pipeline.sandbox.world import World
 
 PREFIX: Final = "/emailbison"
-PAGE: Final = 15
-LAST_PAGE: Final = 500
-"""Of numbered pages, as measured by others; who wants more must use cursors."""
 EVENTS_KEPT: Final = timedelta(days=10)
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class BisonCall:
-    """A request with a valid token. `url` is that of the route, without a query."""
-
-    workspace: Workspace
-    url: str
-    path: Mapping[str, str]
-    query: Mapping[str, str]
-    now: float
-
-
-@dataclass(frozen=True)
-class BisonRoute:
-    """A path template of EmailBison's and what answers it."""
-
-    path: str
-    answer: Callable[[BisonCall], Answer]
-
-    @property
-    def name(self) -> str:
-        """How statistics and faults name the route."""
-        return f"EMAILBISON GET {self.path}"
 
 
 def emailbison_routes(world: World) -> list[Path]:
     """The routes, for `world`."""
-    paths = [Path(PREFIX + route.path, _endpoint(world, route), methods=["GET"]) for route in ROUTES]
+    paths = [Path(PREFIX + route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES]
     return [*paths, Path(PREFIX + "/{path:path}", _endpoint(world, None))]
 
 
@@ -68,7 +56,7 @@ def _endpoint(world: World, route: BisonRoute | None) -> Callable[[Request], Awa
     name = route.name if route else "EMAILBISON unknown route"
 
     async def endpoint(request: Request) -> Response:
-        await request.body()
+        content = await request.body()
         with world.lock:
             arrived = world.clock()
             workspace = world.workspaces.of_token(bearer_token(request))
@@ -83,7 +71,8 @@ def _endpoint(world: World, route: BisonRoute | None) -> Callable[[Request], Awa
             await delay(request, dice.faults.latency_seconds + hang)
         with world.lock:
             url = str(request.url.replace(query=""))
-            call = BisonCall(workspace, url, request.path_params, request.query_params, arrived)
+            query, faults = request.query_params, dice.faults
+            call = BisonCall(workspace, url, request.path_params, query, arrived, faults, content)
             answer = refused or _answer(call, route, dice, mishap)
             workspace.statistics.answered(name, answer.status)
         return _response(answer, mishap)
@@ -108,7 +97,7 @@ def _answer(call: BisonCall, route: BisonRoute | None, dice: FaultDice, mishap: 
     if mishap is Mishap.SERVER_ERROR:
         return Answer({"message": "Server Error"}, dice.faults.error_status)
     if route is None:
-        return _not_found()
+        return not_found()
     return route.answer(call)
 
 
@@ -127,7 +116,7 @@ def list_events(call: BisonCall) -> Answer:
     if not errors and "end_date" in query and end < start:
         errors["end_date"] = ["The end date field must be a date after or equal to start date."]
     if errors:
-        return _unprocessable(errors)
+        return unprocessable(errors)
     after, events = _cursor_id(query.get("cursor")), call.workspace.events
     from_ms, to_ms = (each.timestamp() * 1000 for each in (max(start, oldest), end))
     before = len(events) if after is None else bisect_left(events, after, key=lambda event: event.id)
@@ -154,9 +143,9 @@ def list_events(call: BisonCall) -> Answer:
 
 def get_reply(call: BisonCall) -> Answer:
     """One mail of the master inbox."""
-    reply = _by_id(call, call.workspace.replies)
+    reply = by_id(call, call.workspace.replies)
     if reply is None:
-        return _not_found()
+        return not_found()
     lead = call.workspace.leads.get(reply.lead_id) if reply.lead_id is not None else None
     return Answer({"data": api_reply(reply, lead)})
 
@@ -169,25 +158,13 @@ def list_leads(call: BisonCall) -> Answer:
         for lead in call.workspace.leads.values()
         if not text or text in f"{lead.email} {lead.first_name} {lead.last_name}".lower()
     ]
-    return _numbered(call, leads, api_lead, PAGE)
+    return numbered(call, leads, api_lead)
 
 
 def get_lead(call: BisonCall) -> Answer:
     """One lead."""
-    lead = _by_id(call, call.workspace.leads)
-    return _not_found() if lead is None else Answer({"data": api_lead(lead)})
-
-
-def list_sender_emails(call: BisonCall) -> Answer:
-    """The mailboxes, page by page; here `per_page` counts."""
-    asked = call.query.get("per_page", "")
-    return _numbered(call, call.workspace.senders, sender_object, int(asked) if asked.isdecimal() else PAGE)
-
-
-def get_sender_email(call: BisonCall) -> Answer:
-    """One mailbox."""
-    sender = _by_id(call, {sender.id: sender for sender in call.workspace.senders})
-    return _not_found() if sender is None else Answer({"data": sender_object(sender)})
+    lead = by_id(call, call.workspace.leads)
+    return not_found() if lead is None else Answer({"data": api_lead(lead)})
 
 
 def get_user(call: BisonCall) -> Answer:
@@ -212,40 +189,13 @@ ROUTES: Final = (
     BisonRoute("/api/leads/{id}", get_lead),
     BisonRoute("/api/sender-emails", list_sender_emails),
     BisonRoute("/api/sender-emails/{id}", get_sender_email),
+    BisonRoute("/api/campaigns/{id}/sender-emails", list_campaign_senders),
+    BisonRoute("/api/replies/{id}/reply", post_reply, "POST"),
     BisonRoute("/api/users", get_user),
 )
 
 
-# --- pages and refusals
-
-
-def _numbered(call: BisonCall, rows: Sequence[T], shown: Callable[[T], JsonObject], size: int) -> Answer:
-    asked = call.query.get("page", "1")
-    page = int(asked) if asked.isdecimal() and int(asked) > 0 else 1
-    if page > LAST_PAGE:
-        return _unprocessable({"page": [f"The page field must not be greater than {LAST_PAGE}."]})
-    size = max(1, size)
-    last = max(1, math.ceil(len(rows) / size))
-    chosen = rows[(page - 1) * size : page * size]
-
-    def link(number: int) -> str | None:
-        return f"{call.url}?page={number}" if 1 <= number <= last else None
-
-    return Answer(
-        {
-            "data": [shown(row) for row in chosen],
-            "links": {"first": link(1), "last": link(last), "prev": link(page - 1), "next": link(page + 1)},
-            "meta": {
-                "current_page": page,
-                "from": (page - 1) * size + 1 if chosen else None,
-                "last_page": last,
-                "path": call.url,
-                "per_page": size,
-                "to": (page - 1) * size + len(chosen) if chosen else None,
-                "total": len(rows),
-            },
-        }
-    )
+# --- rows and parameters
 
 
 def _event_row(event: RecordedEvent) -> JsonObject:
@@ -261,11 +211,6 @@ def _event_row(event: RecordedEvent) -> JsonObject:
         "created_at": moment(event.created_at),
         "updated_at": moment(event.created_at),
     }
-
-
-def _by_id(call: BisonCall, rows: Mapping[int, T]) -> T | None:
-    text = call.path["id"]
-    return rows.get(int(text)) if text.isascii() and text.isdecimal() else None
 
 
 def _date(name: str, text: str | None, errors: dict[str, list[str]], *, ends: bool = False) -> datetime | None:
@@ -295,16 +240,6 @@ def _cursor_id(text: str | None) -> int | None:
         return int(str(msgspec.json.decode(content, type=dict[str, object])["events.id"]))
     except (ValueError, KeyError, msgspec.DecodeError):
         return None
-
-
-def _not_found() -> Answer:
-    return Answer({"message": "Record not found"}, 404)
-
-
-def _unprocessable(errors: dict[str, list[str]]) -> Answer:
-    messages = [message for each in errors.values() for message in each]
-    more = f" (and {len(messages) - 1} more error)" if len(messages) > 1 else ""
-    return Answer({"message": messages[0] + more, "errors": errors}, 422)
 
 
 def _response(answer: Answer, mishap: Mishap = Mishap.NONE) -> Response:

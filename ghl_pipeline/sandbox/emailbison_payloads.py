@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from ghl_pipeline.sandbox.responses import JsonObject, iso_time
+from ghl_pipeline.sandbox.responses import JsonObject, moment
+from ghl_pipeline.sandbox.sender_payloads import Campaign, SenderEmail, sender_object
 
 LONG_TEXT: Final = "It was a long quotation of everything that had been written before. "
-_CAMPAIGN: Final = {"id": 1, "name": "Spring Outreach"}
 _STEP_ID: Final = 11
 
 
@@ -76,16 +76,6 @@ class BisonLead(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int = 0
 
 
-class SenderEmail(msgspec.Struct, frozen=True, kw_only=True):
-    """A mailbox that the workspace writes from."""
-
-    id: int
-    name: str
-    email: str
-    status: str = "Connected"
-    created_at: int = 0
-
-
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A mail of the master inbox: received, bounced back, or sent by hand."""
 
@@ -100,6 +90,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     sender_email_id: int
     received_at: int
     lead_id: int | None = None
+    campaign_id: int | None = None
     folder: str = "Inbox"
     type: str = "Tracked Reply"
     automated: bool = False
@@ -113,6 +104,7 @@ class Occurrence:
 
     lead: BisonLead
     sender: SenderEmail
+    campaign: Campaign
     at: int
     number: int
     """Of this occurrence: the id of its scheduled e-mail and of its campaign event."""
@@ -150,7 +142,7 @@ def _data(kind: BisonEvent, occurrence: Occurrence) -> JsonObject:
         return {**data, **sender}
     data |= {
         "lead": webhook_lead(occurrence.lead),
-        "campaign": _CAMPAIGN,
+        "campaign": {"id": occurrence.campaign.id, "name": occurrence.campaign.name},
         "scheduled_email": _scheduled_email(occurrence),
         **sender,
     }
@@ -239,41 +231,10 @@ def api_reply(reply: Reply, lead: BisonLead | None) -> JsonObject:
         "tracked_reply": reply.lead_id is not None,
         "lead_id": reply.lead_id,
         "lead": api_lead(lead) if lead else None,
-        "campaign_id": _CAMPAIGN["id"] if lead else None,
+        "campaign_id": reply.campaign_id,
         "scheduled_email_id": None,
         "sender_email_id": reply.sender_email_id,
     }
-
-
-def sender_object(sender: SenderEmail) -> JsonObject:
-    """A sender's mailbox, in events and in the API."""
-    return {
-        "id": sender.id,
-        "name": sender.name,
-        "email": sender.email,
-        "email_signature": None,
-        "daily_limit": 25,
-        "type": "google_workspace_oauth",
-        "status": sender.status,
-        "warmup_enabled": True,
-        "tags": [],
-        "emails_sent_count": 0,
-        "total_replied_count": 0,
-        "total_opened_count": 0,
-        "unsubscribed_count": 0,
-        "bounced_count": 0,
-        "unique_replied_count": 0,
-        "unique_opened_count": 0,
-        "total_leads_contacted_count": 0,
-        "interested_leads_count": 0,
-        "created_at": moment(sender.created_at),
-        "updated_at": moment(sender.created_at),
-    }
-
-
-def moment(milliseconds: int) -> str:
-    """Epoch milliseconds as EmailBison writes times, with six digits: `2026-04-01T00:00:00.000000Z`."""
-    return f"{iso_time(milliseconds)[:-1]}000Z"
 
 
 def _scheduled_email(occurrence: Occurrence) -> JsonObject:

@@ -53,7 +53,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     garbage_rate: Share = 0.0
 
     fail_at: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    """The so-manyth request of the location to GHL fails, of any route, counted from when the faults are set."""
+    """The so-manyth request of the location to GHL, or of the user to Calendly, fails, of any route, counted from
+    when the faults are set."""
     fail_requests: Annotated[int, msgspec.Meta(ge=1)] | None = 1
     """So many requests in a row fail from there on; None means all of them."""
     fail_status: Literal[400, 401, 403, 429, 500, 503] | None = 503
@@ -113,6 +114,14 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The message export comes newest first, whatever `sortOrder` says."""
     export_ignores_start: bool = False
     """The message export begins with the first message ever, whatever `startDate` says."""
+    empty_calendars: tuple[str, ...] = ()
+    """Ids of calendars, or of Calendly's event types, that answer as if they were full; `*` means all."""
+    failing_pages: tuple[int, ...] = ()
+    """Numbers of the pages of EmailBison's lists that are answered with `error_status`, each time."""
+    pages_loop: bool = False
+    """The second page of a list of EmailBison's or Calendly's leads back to the first."""
+    foreign_next_link: bool = False
+    """`links.next` of EmailBison's lists leads to another host."""
     duplicate_lookup_lags: bool = False
     """The duplicate lookup sees no more than searches do; whether GHL's does is not documented."""
     duplicate_lookup_follows_setting: bool = False
@@ -158,7 +167,7 @@ class FaultDice:
         self._arrived = 0
 
     def fails(self) -> bool:
-        """Counts a request to GHL; whether it is one of those that are to fail."""
+        """Counts a request to GHL or Calendly; whether it is one of those that are to fail."""
         self._arrived += 1
         first, count = self.faults.fail_at, self.faults.fail_requests
         return first is not None and self._arrived >= first and (count is None or self._arrived < first + count)

@@ -103,6 +103,7 @@ def serve_sample_agency(port: int, *, locations: int, leads: int, seed: int, sto
         location = world.add_location(
             sample.id, name=sample.name, token=sample.token, contacts=sample.contacts, time_zone=sample.time_zone
         )
+        location.calendars.add("Introduction", slug=f"introduction-{len(world.locations)}")
         add_sample_messages(location, sample, seed=seed, now=int(world.clock() * 1000))
         world.add_workspace(
             sample.id,

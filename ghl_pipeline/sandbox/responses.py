@@ -81,6 +81,11 @@ def iso_time(milliseconds: int) -> str:
     return f"{_day(days)}T{hours:02d}:{minutes:02d}:{seconds:02d}.{fraction:03d}Z"
 
 
+def moment(milliseconds: int) -> str:
+    """Epoch milliseconds as EmailBison and Calendly write times, with six digits: `2026-04-01T00:00:00.000000Z`."""
+    return f"{iso_time(milliseconds)[:-1]}000Z"
+
+
 @lru_cache(maxsize=4096)
 def _day(days: int) -> str:
     return (_EPOCH.date() + timedelta(days=days)).isoformat()

@@ -2,7 +2,8 @@
 
 In this order: the token names the location, the rate limit lets the request in or not, the Version header and the
 scope are looked at, mishaps happen, the route answers. The routes are `api.py`, the sandbox's own `control.py` and
-`webhook_control.py`, `marketplace_control.py`; beside GHL, `emailbison.py` answers below its own prefix.
+`webhook_control.py`, `marketplace_control.py`, `replies_control.py`; beside GHL, `emailbison.py`, `calendly.py` and
+`llm.py` answer below prefixes of their own.
 Nothing of a request or an answer is ever logged.
 """
 
@@ -18,10 +19,13 @@ from starlette.responses import Response
 from starlette.routing import Route as Path
 
 from ghl_pipeline.sandbox.api import ROUTES, Call, Route
+from ghl_pipeline.sandbox.calendly import calendly_routes
 from ghl_pipeline.sandbox.control import control_routes
 from ghl_pipeline.sandbox.emailbison import emailbison_routes
 from ghl_pipeline.sandbox.faults import FaultDice, Faults, Mishap
+from ghl_pipeline.sandbox.llm import llm_routes
 from ghl_pipeline.sandbox.marketplace_control import marketplace_routes
+from ghl_pipeline.sandbox.replies_control import reply_routes
 from ghl_pipeline.sandbox.responses import Answer, Refusal, encode
 from ghl_pipeline.sandbox.transport import bearer_token, delay, respond
 from ghl_pipeline.sandbox.webhook_control import webhook_routes
@@ -47,8 +51,9 @@ def create_app(world: World) -> Starlette:
     paths = [Path(route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES]
     every_method = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     unknown = Path("/{path:path}", _endpoint(world, None), methods=every_method)
-    own = [*control_routes(world), *webhook_routes(world), *marketplace_routes(world)]
-    return Starlette(routes=[*own, *emailbison_routes(world), *paths, unknown])
+    own = [*control_routes(world), *webhook_routes(world), *marketplace_routes(world), *reply_routes(world)]
+    others = [*emailbison_routes(world), *calendly_routes(world), *llm_routes(world)]
+    return Starlette(routes=[*own, *others, *paths, unknown])
 
 
 def _endpoint(world: World, route: Route | None) -> Endpoint:

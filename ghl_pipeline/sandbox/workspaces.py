@@ -21,12 +21,13 @@ from ghl_pipeline.sandbox.emailbison_payloads import (
     BisonLead,
     Occurrence,
     Reply,
-    SenderEmail,
     event_payload,
 )
 from ghl_pipeline.sandbox.limits import Limits, RateLimiter
+from ghl_pipeline.sandbox.mailboxes import Mailboxes
 from ghl_pipeline.sandbox.people import seeded
 from ghl_pipeline.sandbox.responses import JsonObject
+from ghl_pipeline.sandbox.sender_payloads import SenderEmail
 from ghl_pipeline.sandbox.statistics import LocationStatistics
 
 LIMITS: Final = Limits(requests=3000, interval_seconds=60.0, requests_per_day=10**9)
@@ -63,12 +64,11 @@ class Workspace:
         self.location_id = location_id
         self.leads: dict[int, BisonLead] = {}
         self.replies: dict[int, Reply] = {}
-        self.senders = [
-            SenderEmail(id=number, name=f"Sam Sender {number}", email=f"sam.{number}@example.net", created_at=now)
-            for number in range(1, 4)
-        ]
+        self.mailboxes = Mailboxes(now)
         self.events: list[RecordedEvent] = []
         """Oldest first."""
+        self.sent: list[Reply] = []
+        """What was sent through the API, oldest first."""
         self.limiter = RateLimiter(LIMITS)
         self.statistics = LocationStatistics(LIMITS.interval_seconds)
         self._ids_by_email: dict[str, int] = {}
@@ -79,6 +79,11 @@ class Workspace:
 
     def __repr__(self) -> str:
         return f"Workspace({self.id}, {len(self.leads)} leads, {len(self.events)} events)"
+
+    @property
+    def senders(self) -> list[SenderEmail]:
+        """The mailboxes that there are."""
+        return self.mailboxes.senders
 
     @property
     def faults_key(self) -> str:
@@ -150,8 +155,11 @@ class Workspace:
             self.replies[reply.id] = reply
             if reply.folder == "Inbox":
                 self._last_replies[lead.id] = reply.id
-        sender = self.senders[lead.id % len(self.senders)]
-        occurrence = Occurrence(lead, sender, now, number, reply)
+        sender = self.mailboxes.sender_for(lead.id)
+        if kind is BisonEvent.EMAIL_ACCOUNT_DISCONNECTED and self.mailboxes.with_id(sender.id) is not None:
+            sender = self.mailboxes.change(sender.id, status="Disconnected")
+        campaign = self.mailboxes.campaign_for(lead.id)
+        occurrence = Occurrence(lead, sender, campaign, now, number, reply)
         event = RecordedEvent(
             id=number,
             uuid=self._uuid(),
@@ -164,12 +172,36 @@ class Workspace:
         self.events.append(event)
         return event
 
+    def answered(self, reply: Reply, sender: SenderEmail, text: str, to_email: str, now: int) -> Reply:
+        """Sends an answer to a reply by hand: it is in the master inbox and among `sent` from now on."""
+        number = next(self._numbers)
+        sent = msgspec.structs.replace(
+            reply,
+            id=number,
+            uuid=self._uuid(),
+            text=text,
+            html=text,
+            raw=None,
+            from_email=sender.email,
+            from_name=sender.name,
+            to_email=to_email,
+            sender_email_id=sender.id,
+            received_at=now,
+            folder="Sent",
+            type="Outgoing Email",
+            automated=False,
+            interested=False,
+        )
+        self.replies[number] = sent
+        self.sent.append(sent)
+        return sent
+
     def reset_statistics(self) -> None:
         """Starts counting anew; the rate limit's window goes on."""
         self.statistics = LocationStatistics(LIMITS.interval_seconds)
 
     def _reply(self, kind: BisonEvent, lead: BisonLead, number: int, now: int, text: str, *, long: bool) -> Reply:
-        sender = self.senders[lead.id % len(self.senders)]
+        sender = self.mailboxes.sender_for(lead.id)
         quoted = LONG_TEXT * 8000 if long else ""
         reply = Reply(
             id=number,
@@ -184,6 +216,7 @@ class Workspace:
             sender_email_id=sender.id,
             received_at=now,
             lead_id=lead.id,
+            campaign_id=self.mailboxes.campaign_for(lead.id).id,
         )
         changes: dict[str, object] = {}
         if kind is BisonEvent.EMAIL_BOUNCED:
@@ -199,7 +232,7 @@ class Workspace:
         elif kind is BisonEvent.MANUAL_EMAIL_SENT:
             changes = {"folder": "Sent", "type": "Outgoing Email", "from_email": sender.email, "to_email": lead.email}
         elif kind is BisonEvent.UNTRACKED_REPLY_RECEIVED:
-            changes = {"type": "Untracked Reply", "lead_id": None}
+            changes = {"type": "Untracked Reply", "lead_id": None, "campaign_id": None}
         return msgspec.structs.replace(reply, **changes)
 
     def _uuid(self) -> str:

@@ -15,12 +15,15 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from ghl_pipeline.errors import InvalidInput
+from ghl_pipeline.sandbox.calendars import Calendars
+from ghl_pipeline.sandbox.calendly_users import CalendlyUsers
 from ghl_pipeline.sandbox.contacts import Contact, ContactTable, email_key
 from ghl_pipeline.sandbox.conversations import Direction, Message, MessageLog
 from ghl_pipeline.sandbox.custom_fields import CustomFields
 from ghl_pipeline.sandbox.emailbison_payloads import BisonLead
 from ghl_pipeline.sandbox.faults import FaultBoard, Faults
 from ghl_pipeline.sandbox.limits import Limits, RateLimiter
+from ghl_pipeline.sandbox.llm_providers import LlmProviders
 from ghl_pipeline.sandbox.opportunities import Opportunities
 from ghl_pipeline.sandbox.people import Person, ghl_id, person, private_token, seeded
 from ghl_pipeline.sandbox.records import record
@@ -71,6 +74,7 @@ class Location:
         self.messages = MessageLog(location_id, clock)
         self.custom_fields = CustomFields(location_id, lock)
         self.opportunities = Opportunities(location_id, self._now, lock)
+        self.calendars = Calendars(location_id, time_zone, self._now, lock)
         self._when_changed = when_changed
         self.limiter = RateLimiter(limits)
         self.statistics = LocationStatistics(limits.interval_seconds)
@@ -240,6 +244,8 @@ class World:
         self.faults = FaultBoard(self.clock)
         self.locations: dict[str, Location] = {}
         self.workspaces = Workspaces(seed, self.clock)
+        self.calendly = CalendlyUsers(seed, self.clock)
+        self.llm = LlmProviders(seed, self.clock)
         self.webhook_keys = WebhookKeys(seed)
         self.unidentified: dict[str, int] = {}
         self._seed = seed
@@ -331,6 +337,10 @@ class World:
                 location.reset_statistics()
             for workspace in self.workspaces.by_id.values():
                 workspace.reset_statistics()
+            for user in self.calendly:
+                user.reset_statistics()
+            for provider in self.llm:
+                provider.reset_counts()
 
 
 def _contact(fields: dict[str, object]) -> Contact:

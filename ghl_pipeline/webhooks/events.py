@@ -38,6 +38,14 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SentBy:
+    """Who writes to the person in EmailBison: the account, and the campaign that it does so for (None: for none)."""
+
+    sender_id: int
+    campaign_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """What a body says. Its `repr` shows no value of a person.
 
@@ -53,6 +61,7 @@ class Event:
         person: what it says of the person; None when it is about nobody, or nothing identifies them.
         message: the message it brings, None when it brings none.
         contact: the whole contact, of contact events.
+        sent_by: who writes to the person, of EmailBison's events.
     """
 
     provider: Provider
@@ -65,6 +74,7 @@ class Event:
     person: NewLead | None = None
     message: NewMessage | None = None
     contact: Contact | None = field(default=None, repr=False)
+    sent_by: SentBy | None = None
 
     @property
     def makes_lead(self) -> bool:

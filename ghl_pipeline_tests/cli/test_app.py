@@ -34,7 +34,9 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "db stop", "db remove", "clients", "clients add", "clients list", "clients import", "clients deactivate",
         "clients reactivate", "clients set-token", "clients set-emailbison", "clients webhook-url", "webhooks",
         "events", "events list", "events show", "events replay", "events handle", "events purge", "import-messages",
-        "clients set-crm", "crm-sync",
+        "clients set-crm", "crm-sync", "clients set-drafts", "drafts", "drafts list", "drafts show", "drafts approve",
+        "drafts reject", "drafts write", "clients set-calendar", "availability", "senders", "senders list",
+        "senders heal", "senders sync",
     }  # fmt: skip
 
 

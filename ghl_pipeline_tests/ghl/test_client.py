@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import httpx
@@ -14,6 +15,7 @@ from sqlalchemy import Engine
 from ghl_pipeline.ghl.calls import MAX_CONNECTIONS
 from ghl_pipeline.ghl.client import LocationClient, open_client
 from ghl_pipeline.ghl.errors import (
+    CalendarNotFound,
     ContactNotFound,
     LocationAccessDenied,
     RequestRejected,
@@ -32,6 +34,11 @@ from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 from ghl_pipeline_tests.ghl.conftest import QUICK, Connector, Unlimited
 
 EVERYBODY = ContactSearch()
+
+
+def _days_ahead(days: float) -> tuple[datetime, datetime]:
+    now = datetime.now(UTC)
+    return now, now + timedelta(days=days)
 
 
 # --- what it reads
@@ -122,6 +129,35 @@ async def test_the_location_and_its_staff(location: Location, connect: Connector
     assert await client.users() == (User(staff.id, staff.email, staff.phone),)
 
 
+async def test_the_calendars_and_their_free_times(location: Location, connect: Connector) -> None:
+    roof = location.calendars.add("Roof", slug="roof-a", widget_slug="roof-b")
+    off = location.calendars.add("Off", is_active=False)
+    client = await connect(location)
+    listed = await client.calendars()
+    assert [(each.id, each.location_id, each.is_active) for each in listed] == [
+        (roof.id, location.id, True), (off.id, location.id, False),
+    ]  # fmt: skip
+    assert await client.calendar(roof.id) == listed[0]
+    assert [listed[0].is_called(name) for name in ("ROOF-A", "roof-b", "roof")] == [True, True, False]
+    start, end = _days_ahead(31)
+    times = await client.free_slots(roof.id, start, end)
+    assert [datetime.fromisoformat(each) for each in times] == location.calendars.free(roof.id, start, end)
+    with pytest.raises(RequestRejected):
+        await client.free_slots(roof.id, start, end + timedelta(days=1))
+
+
+@pytest.mark.parametrize("calendar_id", ["", "../contacts", "roof-inspection", "Gone0000000000000001"])
+async def test_a_calendar_that_is_none_is_not_found_and_what_can_be_no_id_is_not_sent(
+    sandbox: Sandbox, location: Location, connect: Connector, calendar_id: str
+) -> None:
+    client = await connect(location)
+    with pytest.raises(CalendarNotFound):
+        await client.calendar(calendar_id)
+    with pytest.raises(CalendarNotFound):
+        await client.free_slots(calendar_id, *_days_ahead(1))
+    assert sandbox.stats(location.id)["requests"] == (2 if calendar_id.startswith("Gone") else 0)
+
+
 async def test_a_contact_answer_without_a_contact_is_unreadable(connect: Connector, location: Location) -> None:
     client = await connect.answered_by(lambda _: httpx.Response(200, json={"contact": None}))
     with pytest.raises(UnreadableAnswer):
@@ -174,6 +210,7 @@ async def test_clients_side_by_side_keep_their_locations_apart(sandbox: Sandbox,
 async def test_nothing_that_the_client_can_do_writes(sandbox: Sandbox, location: Location, connect: Connector) -> None:
     """Every public method is called here; one that is added has to be added below, and may not change anything."""
     stored = location.add(email="ada@example.com")
+    calendar = location.calendars.add("Roof")
     before = dict(location.contacts.by_id)
     client = await connect(location)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
@@ -185,6 +222,9 @@ async def test_nothing_that_the_client_can_do_writes(sandbox: Sandbox, location:
         "custom_fields": client.custom_fields,
         "opportunities": client.opportunities,
         "exported_messages": lambda: client.exported_messages(MessageExport()),
+        "calendars": client.calendars,
+        "calendar": lambda: client.calendar(calendar.id),
+        "free_slots": lambda: client.free_slots(calendar.id, *_days_ahead(31)),
     }
     public = {name for name, _ in inspect.getmembers(LocationClient, inspect.isfunction) if not name.startswith("_")}
     assert public == {*calls, "search_all_pages"}

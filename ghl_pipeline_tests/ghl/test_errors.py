@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from ghl_pipeline.errors import PipelineError
 from ghl_pipeline.ghl.errors import (
+    CALENDAR_ROUTE,
     CONTACT_ROUTE,
+    FREE_SLOTS_ROUTE,
+    CalendarNotFound,
     CallFacts,
     ContactNotFound,
     DailyQuotaReached,
@@ -124,6 +127,25 @@ def test_an_answer_becomes(status: int, message: object, expected: type[GhlError
 )
 def test_asked_for_one_contact_an_answer_becomes(status: int, message: str, expected: type[GhlError]) -> None:
     assert type(error_of(status, says(message), CONTACT_ROUTE)) is expected
+
+
+@pytest.mark.parametrize(
+    ("route", "status", "message", "expected"),
+    [
+        (CALENDAR_ROUTE, 400, "Calendar not found", CalendarNotFound),
+        (CALENDAR_ROUTE, 422, "", CalendarNotFound),
+        (CALENDAR_ROUTE, 404, "Not Found", CalendarNotFound),
+        (FREE_SLOTS_ROUTE, 404, "", CalendarNotFound),
+        (FREE_SLOTS_ROUTE, 400, "The calendar does not exist", CalendarNotFound),
+        (FREE_SLOTS_ROUTE, 422, ["Date range cannot be more than 31 days"], RequestRejected),
+        (FREE_SLOTS_ROUTE, 400, "Bad Request", RequestRejected),
+        (SEARCH, 400, "Calendar not found", RequestRejected),
+    ],
+)
+def test_asked_for_a_calendar_an_answer_becomes(
+    route: str, status: int, message: object, expected: type[GhlError]
+) -> None:
+    assert type(error_of(status, says(message), route)) is expected
 
 
 def test_contact_not_found_means_nothing_where_no_contact_was_asked_for() -> None:

@@ -65,3 +65,19 @@ def test_who_found_it_busy_says_nothing(engine: Engine, fail: Fail) -> None:
     fail("TokenRejected")
     fail("LocationBusy")
     assert held(engine) == {LOCATION}
+
+
+@pytest.mark.parametrize(("error_class", "is_held"), [("EmailBisonAccessDenied", False), ("TokenRejected", True)])
+def test_a_change_of_the_workspace_matters_where_emailbison_refused(
+    engine: Engine, fail: Fail, error_class: str, is_held: bool
+) -> None:
+    fail(error_class)
+    assert held(engine) == {LOCATION}
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO emailbison_workspaces (client_id, base_url, workspace_id) "
+                "SELECT id, 'https://bison.example.com', 7 FROM clients"
+            )
+        )
+    assert held(engine) == ({LOCATION} if is_held else set())

@@ -1,8 +1,8 @@
 """Canary people go through everything, the failure paths included, and must not be found anywhere but in their tables.
 
-Searched: what the commands print, every file in the home folder (compute logs among them), the database server's log,
-every table of Dagster's, and every table of the pipeline's but those whose job it is to hold people for good. The
-secrets by which webhooks come in, and the tokens of GHL and EmailBison, are looked for as well.
+Here are the stories of hydration and of events; that of vendors, drafts, free times and accounts is in
+`test_canary_replies.py`. Where is searched says `canaries.py`. The secrets by which webhooks come in, and the tokens of
+GHL and EmailBison, are looked for as well.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ import httpx
 import pytest
 from dagster import DagsterInstance
 from pydantic import SecretStr
-from sqlalchemy import URL, Engine, create_engine, insert, text
+from sqlalchemy import URL, Engine, insert, text
 
 from ghl_pipeline.database.tables import leads
 from ghl_pipeline.definitions import build_defs
@@ -43,21 +43,11 @@ from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.ensuring.ensure import build_ensurer
 from ghl_pipeline.webhooks.handling.event_work import EventWork
 from ghl_pipeline.webhooks.handling.handle_events import EventHandling
-from ghl_pipeline_tests.fixtures.database import REPOSITORY
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
+from ghl_pipeline_tests.privacy.canaries import CANARIES, EMAIL, TOKEN, assert_found_nowhere, command, tried
 
-TOKEN = "pit-0ca4a47e-0000-4000-8000-00000000c0de"
-# Nobody else in any test is called like this, so each is found only where it leaked. The end of a token has eight
-# characters here: four hexadecimal ones come up by chance in a hash or a compressed page.
-CANARIES = ("zyxwinda", "Quorvath", "Brindlemoth", "5550187", "555-0187", "555) 0187", TOKEN, "0000c0de")
-EMAIL = "zyxwinda.{}@example.com"
 PEOPLE = 40
 BISON_TOKEN = "7|zyxToken0000000000000000000000000000c0de"
-# Tables that hold people for good; those that hold them only while a list is in work are empty at the end.
-FOR_PEOPLE = {"leads", "clients", "messages"}
-# Columns that hold people, in tables of which the rest is searched.
-COLUMNS_FOR_PEOPLE = {"webhook_events": "body", "contact_creations": "address"}
-WHILE_IN_WORK = ("resolved_contacts", "pulled_contacts")
 
 
 @pytest.fixture
@@ -80,14 +70,6 @@ def location_id(engine: Engine, project: Settings, sandbox: Sandbox) -> str:
     # Small groups make pulling all contacts the cheaper way for a backfill; Sync All looks them up.
     record_survey(engine, location.id, Survey(None, {10: GroupAnswer.RIGHT}))
     return location.id
-
-
-def command(*words: str, expect: int = 0, stdin: str | None = None) -> str:
-    """Everything that a command prints, on both streams, in the talkative mode."""
-    line = [sys.executable, "-m", "ghl_pipeline.cli.app", "--verbose", *words]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, input=stdin)
-    assert done.returncode == expect, done.stderr
-    return done.stdout + done.stderr
 
 
 def everything_it_knows(access: LocationAccess) -> str:
@@ -353,68 +335,9 @@ def test_nobody_who_writes_to_us_is_found_outside_the_tables_for_it(
     assert_found_nowhere([*printed, streams.out, streams.err], canaries, engine, dagster_url, project)
 
 
-def tried(*words: str) -> str:
-    """What a command prints that may fail, but not crash."""
-    line = [sys.executable, "-m", "ghl_pipeline.cli.app", "--verbose", *words]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode in (0, 1), done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
-
-
 def reconciled(engine: Engine, instance: DagsterInstance, location_id: str) -> RunSummary:
     """The look for lost events, as a run of the schedule's job."""
     return run_locations(
         build_defs({"engine": engine}), job="reconcile_events", op="event_reconcile", instance=instance,
         locations=[location_id], config={},
     )  # fmt: skip
-
-
-def assert_found_nowhere(
-    printed: Sequence[str], canaries: Sequence[str], engine: Engine, dagster_url: URL, project: Settings
-) -> None:
-    """Searches outputs, files, logs and tables; the tables for people, and their columns, are left out."""
-    for number, output in enumerate(printed):
-        assert_clean(f"output {number}", [output], canaries)
-    for path, content in files_under(project.home):
-        assert_clean(str(path), [content], canaries)
-    for path, content in files_under(REPOSITORY / ".ghl_pipeline" / "tests" / "postgres", "*.log"):
-        assert_clean(str(path), [content], canaries)
-    assert tables_searched(dagster_url, canaries, except_for=set()) > 15
-    assert tables_searched(engine.url, canaries, except_for=FOR_PEOPLE) > 5
-    with engine.connect() as connection:
-        for table in WHILE_IN_WORK:
-            assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar() == 0, table
-
-
-def files_under(folder: Path, pattern: str = "*") -> Iterator[tuple[Path, str]]:
-    for path in folder.rglob(pattern):
-        if path.is_file():
-            yield path, path.read_text(errors="replace")
-
-
-def tables_searched(url: URL, canaries: Sequence[str], except_for: set[str]) -> int:
-    """Searches every row of every table but the columns for people; returns how many tables there were."""
-    engine = create_engine(url.set(drivername="postgresql+psycopg"))
-    try:
-        with engine.connect() as connection:
-            names = connection.execute(
-                text("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
-            ).scalars()
-            searched = [name for name in names if name not in except_for]
-            for name in searched:
-                left_out = {"column": COLUMNS_FOR_PEOPLE.get(name, "")}
-                rows = connection.execute(
-                    text(f'SELECT CAST(to_jsonb(row) - CAST(:column AS text) AS text) FROM "{name}" AS row'), left_out
-                ).scalars()
-                assert_clean(f"table {name}", list(rows), canaries)
-    finally:
-        engine.dispose()
-    return len(searched)
-
-
-def assert_clean(where: str, contents: Sequence[str], canaries: Sequence[str]) -> None:
-    for content in contents:
-        for canary in canaries:
-            at = content.lower().find(canary.lower())
-            assert at < 0, f"{where} holds {canary}: ...{content[max(0, at - 200) : at + 100]}..."

@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from ghl_pipeline.sandbox.emailbison_payloads import BisonEvent, BisonLead, moment
+from ghl_pipeline.sandbox.emailbison_payloads import BisonEvent, BisonLead
+from ghl_pipeline.sandbox.responses import moment
 from ghl_pipeline.sandbox.server import create_app
 from ghl_pipeline.sandbox.workspaces import Workspace
 from ghl_pipeline.sandbox.world import World
@@ -217,7 +218,7 @@ async def test_leads_and_mailboxes_are_paged_by_number(api: httpx.AsyncClient) -
     found = (await api.get("/api/leads", params={"search": "LEAD.7@"})).json()["data"]
     assert [lead["email"] for lead in found] == ["lead.7@example.com"]
     senders = (await api.get("/api/sender-emails", params={"per_page": "2"})).json()
-    assert [sender["id"] for sender in senders["data"]] == [1, 2]
+    assert [sender["id"] for sender in senders["data"]] == [1, 2, 3]
     assert (await api.get("/api/sender-emails/3")).json()["data"]["status"] == "Connected"
     assert (await api.get("/api/leads/7")).json()["data"]["email"] == "lead.7@example.com"
 

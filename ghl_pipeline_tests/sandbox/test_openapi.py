@@ -5,7 +5,9 @@ The documents have known gaps; each place where the sandbox knowingly differs is
 
 import copy
 import json
+import time
 from collections.abc import Callable, Iterator
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,7 @@ UNDOCUMENTED_FIELDS = {
     "UserSchema": set[str](),
     "GetMessageResponseDto": {"dateUpdated", "error"},  # seen live
     "SettingsSchema": {"contactUniqueIdentifiers"},  # seen live
+    "CalendarDTO": set[str](),
 }
 """Fields the sandbox shows and the documents do not know."""
 
@@ -100,16 +103,15 @@ def _operation(route: str) -> tuple[str, Any]:
     """The document's file and its operation for a route of the sandbox."""
     method, path = route.split()
     file = f"apps/{path.split('/')[1]}.json"
-    ids = {"contacts": "{contactId}", "locations": "{locationId}"}
+    ids = {"contacts": "{contactId}", "locations": "{locationId}", "calendars": "{calendarId}"}
     documented = path.replace("{id}", ids.get(path.split("/")[1], "{id}"))
     return file, _document(file)["paths"][documented][method.lower()]
 
 
 def _complaints(file: str, schema: Any, value: Any) -> list[str]:
     # References are meant from the file's place, and "#..." within the file.
-    rooted = {"$id": f"{BASE}{Path(file).parent.as_posix()}/check.json", **schema}
-    if schema.get("$ref", "").startswith("#"):
-        rooted["$ref"] = f"{BASE}{file}{schema['$ref']}"
+    place = f"{BASE}{Path(file).parent.as_posix()}/check.json"
+    rooted = {"$id": place, **json.loads(json.dumps(schema).replace('"#/', f'"{BASE}{file}#/'))}
     validator = Draft202012Validator(rooted, registry=_registry())
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
 
@@ -144,6 +146,8 @@ def full(sandbox: Sandbox) -> Location:
     for number, contact_id in enumerate(list(location.contacts.by_id)[20:32]):
         location.opportunities.add(contact_id, name=f"Request {number}", monetary_value=100 * number)
         location.add_message(contact_id, f"text {number}", "outbound" if number % 2 else "inbound", source="app")
+    location.calendars.add("Introduction")
+    location.calendars.add("Draft", is_active=False, group_id="group1", days_ahead=30, hours=[{"closes": 24 * 60}])
     location.add_message(contact_id, "no signal", "outbound", status="failed", error="Unknown destination")
     location.add_message(contact_id, "", "outbound", message_type="TYPE_CALL", status="connected")
     return location
@@ -152,7 +156,8 @@ def full(sandbox: Sandbox) -> Location:
 async def _answers(caller: Caller, location: Location) -> dict[str, list[httpx.Response]]:
     """At least one good answer of every route."""
     http, here = caller.http, {"locationId": location.id}
-    ids = list(location.contacts.by_id)
+    ids, calendars = list(location.contacts.by_id), list(location.calendars.by_id)
+    month = {"startDate": int(time.time() * 1000), "endDate": int(time.time() * 1000) + 31 * 86_400_000 - 5000}
     return {
         "POST /contacts/search": [await caller.search(filters=[leaf("email", "exists")])],
         "GET /contacts/search/duplicate": [
@@ -181,6 +186,11 @@ async def _answers(caller: Caller, location: Location) -> dict[str, list[httpx.R
         "GET /opportunities/{id}": [
             await http.get(f"/opportunities/{opportunity_id}") for opportunity_id in location.opportunities.by_id
         ],
+        "GET /calendars/": [await http.get("/calendars/", params=here)],
+        "GET /calendars/{id}": [await http.get(f"/calendars/{calendar_id}") for calendar_id in calendars],
+        "GET /calendars/{id}/free-slots": [
+            await http.get(f"/calendars/{calendar_id}/free-slots", params=month) for calendar_id in calendars
+        ],
         "GET /conversations/messages/export": [
             await http.get("/conversations/messages/export", params={**here, "limit": limit}) for limit in (10, 500)
         ],
@@ -196,14 +206,19 @@ async def test_every_good_answer_fits_its_schema(full: Location, caller_of: Call
             schema = _response_schema(route, response.status_code)
             assert (schema is None) is (route in WITHOUT_RESPONSE_SCHEMA), route
             if schema is not None:
-                assert _complaints(*schema, response.json()) == [], route
+                assert _complaints(*schema, _documented(route, response.json())) == [], route
+
+
+def _documented(route: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The body without what is knowingly beside the schema: of free slots every key is documented as a day."""
+    return {key: value for key, value in body.items() if key != "traceId" or not route.endswith("free-slots")}
 
 
 def _records(body: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    for key in ("contact", "location", "opportunity"):
+    for key in ("contact", "location", "opportunity", "calendar"):
         if isinstance(body.get(key), dict):
             yield key, body[key]
-    for key in ("users", "messages", "opportunities", "customFields"):
+    for key in ("users", "messages", "opportunities", "customFields", "calendars"):
         yield from ((key, each) for each in body.get(key, []))
 
 
@@ -222,6 +237,8 @@ async def test_no_answer_shows_a_field_that_neither_the_documents_nor_live_answe
         ("GET /opportunities/search", "SearchOpportunitiesResponseSchema"),
         ("GET /opportunities/{id}", "SearchOpportunitiesResponseSchema"),
         ("GET /conversations/messages/export", "GetMessageResponseDto"),
+        ("GET /calendars/", "CalendarDTO"),
+        ("GET /calendars/{id}", "CalendarDTO"),
     ):
         file, operation = _operation(route)
         schemas = _document(file)["components"]["schemas"]
@@ -246,6 +263,7 @@ async def test_error_bodies_have_the_documented_shape_and_nothing_else(
     for response, name, undocumented in (
         (await caller.search(filters=[leaf("nope", "eq", 1)]), "BadRequestDTO", {"error"}),
         (await caller.http.get("/contacts/unknownContact123456"), "BadRequestDTO", {"error"}),
+        (await caller.http.get("/calendars/unknownCalendar12345"), "BadRequestDTO", {"error"}),
         (await caller.search(pageLimit=501), "UnprocessableDTO", set()),
         (await caller.http.get("/users/", headers={"Authorization": "Bearer x"}), "UnauthorizedDTO", set()),
         (
@@ -327,3 +345,31 @@ def test_the_gaps_are_still_there() -> None:
         file, operation = _operation(route)
         reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         assert not _document(file)["components"]["schemas"][reference.rpartition("/")[2]].get("properties")
+
+
+async def test_free_slots_are_days_with_slots_of_that_day_and_a_trace_id(
+    full: Location, caller_of: Callable[[Location], Caller]
+) -> None:
+    open_calendar, draft = (await _answers(caller_of(full), full))["GET /calendars/{id}/free-slots"]
+    days = _documented("free-slots", open_calendar.json())
+    assert len(days) >= 20
+    for day, slots in days.items():
+        assert date.fromisoformat(day).isoformat() == day
+        assert slots["slots"]
+        assert all(slot.startswith(f"{day}T") for slot in slots["slots"])
+    assert draft.json().keys() == {"traceId"}
+
+
+async def test_free_slots_take_exactly_the_documented_parameters(
+    full: Location, caller_of: Callable[[Location], Caller]
+) -> None:
+    caller, calendar_id = caller_of(full), next(iter(full.calendars.by_id))
+    begins = int(time.time() * 1000)
+    asked = {"startDate": str(begins), "endDate": str(begins + 1000)}
+    examples = {"timezone": "America/Chihuahua", "userId": "user1", "userIds": "user1"}
+    _, operation = _operation("GET /calendars/{id}/free-slots")
+    documented = {each["name"] for each in operation["parameters"] if each["in"] == "query"}
+    assert documented == asked.keys() | examples.keys()
+    for params, status in ((asked | examples, 200), ({**asked, "locationId": full.id}, 422), (examples, 422)):
+        response = await caller.http.get(f"/calendars/{calendar_id}/free-slots", params=params)
+        assert response.status_code == status, response.text

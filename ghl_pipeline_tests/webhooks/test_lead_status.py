@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghl_pipeline.database.messages import NewMessage
+from ghl_pipeline.ghl.opt_outs import opts_out
 from ghl_pipeline.webhooks.events import EventKind
 from ghl_pipeline.webhooks.handling.lead_status import (
     has_opted_out,
     message_opts_out,
-    opts_out,
     status_after,
     status_of_both,
     statuses_of,

@@ -139,6 +139,29 @@ async def test_the_lead_of_the_address_stays_and_takes_all_that_the_other_one_ha
     assert (lookup["lead_id"], lookup["outcome"]) == (by_email, "hydrated")
 
 
+async def test_the_drafts_and_the_account_of_both_leads_are_the_one_leads(
+    agency: Agency, place: Place, inbox: Inbox, ada: Contact
+) -> None:
+    by_contact, by_email = two_leads(agency, place, inbox, ada)
+    for lead_id in (by_contact, by_email):
+        agency.sql(
+            """INSERT INTO reply_drafts (client_id, lead_id, message_id, channel, state, body)
+               SELECT client_id, lead_id, id, 'sms', 'pending', 'Hello.' FROM messages WHERE lead_id = :lead""",
+            lead=lead_id,
+        )
+    agency.sql("UPDATE leads SET zip_code = '33101', emailbison_sender_id = 7 WHERE id = :lead", lead=by_contact)
+    agency.sql(
+        "INSERT INTO sender_healings (client_id, lead_id, reason, sender_id) VALUES (:client, :lead, 'missing', 7)",
+        client=place.client_id, lead=by_contact,
+    )  # fmt: skip
+    assert unite(agency, place, ada) == {by_contact: by_email}
+    (lead,) = agency.rows()
+    assert (lead["id"], lead["zip_code"], lead["emailbison_sender_id"]) == (by_email, "33101", 7)
+    drafts = agency.table("reply_drafts")
+    assert {row["lead_id"] for row in [*drafts, *agency.table("sender_healings")]} == {by_email}
+    assert {row["message_id"] for row in drafts} == {row["id"] for row in agency.table("messages")}
+
+
 async def test_the_event_of_a_contact_that_got_an_address_unites_without_a_request(
     agency: Agency, place: Place, inbox: Inbox
 ) -> None:

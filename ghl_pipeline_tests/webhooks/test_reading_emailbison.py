@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ghl_pipeline.webhooks.events import Event, EventKind, Provider
+from ghl_pipeline.webhooks.events import Event, EventKind, Provider, SentBy
 from ghl_pipeline.webhooks.reading.read_event import UnreadableEvent, read_event
 
 LOCATION = "ve9EPM428h8vShlRW1KT"
@@ -205,3 +205,21 @@ def test_a_reply_without_plain_text_is_read_from_its_html() -> None:
 def test_a_body_that_names_no_event_is_unreadable(body: bytes) -> None:
     with pytest.raises(UnreadableEvent):
         read_event(Provider.EMAILBISON, body, location_id=LOCATION)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"sender_email": {"id": 3}, "campaign": {"id": 8}}, SentBy(3, 8)),
+        ({"sender_email": {"id": "3"}, "campaign": {"id": "8"}}, SentBy(3, 8)),
+        ({"sender_email": {"id": 3}}, SentBy(3, None)),
+        ({"reply": {**REPLY, "sender_email_id": 3, "campaign_id": 8}}, SentBy(3, 8)),
+        ({"sender_email": {"id": -3}, "campaign": {"id": 8}}, None),
+        ({"sender_email": "sam@example.net", "campaign": None}, None),
+        ({"campaign": {"id": 8}}, None),
+    ],
+)
+def test_an_event_tells_by_which_account_the_person_is_written_to(
+    data: dict[str, Any], expected: SentBy | None
+) -> None:
+    assert read("LEAD_REPLIED", {"reply": REPLY, "lead": LEAD, **OF_CAMPAIGN, **data}).sent_by == expected

@@ -21,7 +21,8 @@ MODULES = {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8
 # The sandbox is the other side.
 OURS = {name: tree for name, tree in MODULES.items() if not name.startswith("sandbox/")}
 READS = {
-    "contact", "custom_fields", "duplicate_of", "exported_messages", "heard", "location", "location_id",
+    "calendar", "calendars", "contact", "custom_fields", "duplicate_of", "exported_messages", "free_slots", "heard",
+    "location", "location_id",
     "opportunities", "search_all_pages", "search_contacts", "usage", "users",
 }  # fmt: skip
 

@@ -93,3 +93,10 @@ Index(
     postgresql_where=text("btrim(email) <> ''"),
 )
 Index("ix_leads_client_id_id", leads.c.client_id, leads.c.id)
+# How many leads an account writes to: a lead that needs another one gets the one with the fewest.
+Index(
+    "ix_leads_client_sender",
+    leads.c.client_id,
+    leads.c.emailbison_sender_id,
+    postgresql_where=text("emailbison_sender_id IS NOT NULL"),
+)

@@ -164,6 +164,13 @@ Index(
     postgresql_where=text("external_id IS NOT NULL"),
 )
 Index("ix_messages_lead", messages.c.lead_id, messages.c.sent_at)
+# What came lately and may want a draft.
+Index(
+    "ix_messages_inbound",
+    messages.c.client_id,
+    messages.c.sent_at,
+    postgresql_where=text("direction = 'inbound'"),
+)
 
 message_imports = Table(
     "message_imports",

@@ -31,6 +31,7 @@ from ghl_pipeline.webhooks.events import EventKind
 from ghl_pipeline.webhooks.handling.contact_events import handle_contact_events
 from ghl_pipeline.webhooks.handling.early_events import EarlyEvents
 from ghl_pipeline.webhooks.handling.known_leads import KnownLead, Matches, find_leads, leads_by_id
+from ghl_pipeline.webhooks.handling.lead_senders import Sighting, note_senders
 from ghl_pipeline.webhooks.handling.lead_status import message_opts_out
 from ghl_pipeline.webhooks.handling.left_to_do import left_to_do
 from ghl_pipeline.webhooks.handling.one_person import OnePerson
@@ -80,6 +81,7 @@ class EventWork:
         early = EarlyEvents(self._engine, place)
         waiting = await in_thread(early.of_these_leads, items, leads)
         updated = await in_thread(self._change_statuses, place, items, found, leads)
+        await in_thread(self._note_senders, place, items, leads)
         left = left_to_do(items, found, leads, waiting=waiting, updated=updated, verdicts=verdicts)
         await in_thread(self._store_messages, place, left.messages, leads, verdicts)
         to_ask, changed_leads, united = await in_thread(
@@ -135,6 +137,16 @@ class EventWork:
             changed = change_statuses(connection, place.client_id, changes, self._protected) if changes else set()
             note_applied(connection, [item.id for item in telling])
         return changed
+
+    def _note_senders(self, place: Place, items: Sequence[Item], leads: Mapping[int, KnownLead]) -> None:
+        sightings = [
+            Sighting(leads[item.id].id, item.event.sent_by, item.at)
+            for item in items
+            if item.id in leads and item.event.sent_by is not None
+        ]
+        if sightings:
+            with self._engine.begin() as connection:
+                note_senders(connection, place.client_id, sightings)
 
     def _store_messages(
         self, place: Place, items: Sequence[Item], leads: Mapping[int, KnownLead], verdicts: Verdicts

@@ -1,9 +1,9 @@
-"""The rule by which an event changes a lead's status, and which words of an SMS are an opt-out."""
+"""The rule by which an event changes a lead's status, and which messages are an opt-out."""
 
-import re
 from datetime import datetime
 
 from ghl_pipeline.database.messages import NewMessage
+from ghl_pipeline.ghl.opt_outs import opts_out
 from ghl_pipeline.webhooks.events import EventKind
 
 UNSUBSCRIBED = "unsubscribed"
@@ -17,9 +17,6 @@ _BY_STRENGTH = (UNSUBSCRIBED, INTERESTED, BOUNCED, REPLIED)
 _BEFORE_A_REPLY = frozenset({"", "new", "unassigned"})
 _REPLIES = frozenset({EventKind.MESSAGE_RECEIVED, EventKind.LEAD_REPLIED, EventKind.MESSAGE_OF_KNOWN_LEAD})
 
-# The keywords that carriers (CTIA's messaging principles) and the FCC's rule of 2025 on revoking consent define.
-_OPT_OUTS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
-_LONGEST_OPT_OUT = 60  # with all the punctuation that anybody puts around it
 # RCS takes the place of SMS where the phone can, on the same number and under the same rule.
 _CARRIER_CHANNELS = frozenset({"sms", "rcs"})
 
@@ -99,16 +96,6 @@ def message_opts_out(message: NewMessage) -> bool:
     """Whether somebody's message to the client is an opt-out: a carrier's keyword, by a channel of the carriers."""
     is_theirs = message.direction == "inbound" and message.channel.strip().lower() in _CARRIER_CHANNELS
     return is_theirs and opts_out(message.body)
-
-
-def opts_out(message_body: str) -> bool:
-    """Whether the whole message is one of the carriers' opt-out keywords, in any case, whatever is around it.
-
-    "Please stop by at noon" is none: only the keyword alone counts, as it does for the carriers.
-    """
-    if len(message_body) > _LONGEST_OPT_OUT:
-        return False
-    return re.sub(r"[\W_]+", "", message_body).upper() in _OPT_OUTS
 
 
 def _wanted(kind: EventKind, *, is_automated: bool) -> str | None:

@@ -113,7 +113,7 @@ class OnePerson:
         if has_foreign_rows(connection, "leads", [pair.gone]) or has_foreign_rows(connection, "messages", doubles):
             raise _StayTwo
         connection.execute(_DELETE_MESSAGES, {"client_id": client_id, "doubles": as_array(doubles)})
-        for statement in (_MOVE_EVENTS, _MOVE_CREATIONS, _FORGET_LOOKUPS, _DELETE):
+        for statement in (_MOVE_EVENTS, _MOVE_CREATIONS, _MOVE_HEALINGS, _FORGET_LOOKUPS, _DELETE):
             connection.execute(statement, ids)
         connection.execute(_UPDATE, {**ids, **_values_of_both(rows[pair.gone], rows[pair.kept], self._protected)})
         return True
@@ -159,6 +159,8 @@ _MOVE_EVENTS = text("UPDATE webhook_events SET lead_id = :kept WHERE lead_id = :
 
 _MOVE_CREATIONS = text("UPDATE contact_creations SET lead_id = :kept WHERE lead_id = :gone AND client_id = :client_id")
 
+_MOVE_HEALINGS = text("UPDATE sender_healings SET lead_id = :kept WHERE lead_id = :gone AND client_id = :client_id")
+
 # They stand for what the two were. Of the kept one's link nobody has asked yet.
 _FORGET_LOOKUPS = text("DELETE FROM lead_lookups WHERE lead_id IN (:gone, :kept) AND client_id = :client_id")
 
@@ -169,7 +171,10 @@ _UPDATE = text("""
         ghl_contact_id = :ghl_contact_id, phone = :phone, first_name = :first_name, last_name = :last_name,
         company_name = :company_name, status = :status, enrichment_status = :enrichment_status,
         enrichment_source = :enrichment_source, enriched_at = :enriched_at, opted_out_at = :opted_out_at,
-        contact_deleted_at = :contact_deleted_at
+        contact_deleted_at = :contact_deleted_at, ghl_opportunity_id = :ghl_opportunity_id, zip_code = :zip_code,
+        county = :county, state = :state, primary_service_category = :primary_service_category,
+        specific_service_requested = :specific_service_requested, emailbison_campaign_id = :emailbison_campaign_id,
+        emailbison_sender_id = :emailbison_sender_id
     WHERE id = :kept AND client_id = :client_id
 """)
 
@@ -178,8 +183,13 @@ def _values_of_both(gone: RowMapping, kept: RowMapping, protected: frozenset[str
     """What the lead that stays has of both: its own where it has something, else the other one's."""
     values: dict[str, object] = {
         name: gone[name] if is_blank(kept[name]) else kept[name]
-        for name in ("phone", "first_name", "last_name", "company_name")
-    }
+        for name in (
+            "phone", "first_name", "last_name", "company_name", "ghl_opportunity_id", "zip_code", "county", "state",
+            "primary_service_category", "specific_service_requested",
+        )
+    }  # fmt: skip
+    of = kept if kept["emailbison_sender_id"] is not None else gone
+    values |= {name: of[name] for name in ("emailbison_campaign_id", "emailbison_sender_id")}
     # The contact is the other one's, and so is what GHL said of it.
     values |= {name: gone[name] for name in ("ghl_contact_id", "contact_deleted_at")}
     opted_out_at = min((row["opted_out_at"] for row in (gone, kept) if row["opted_out_at"]), default=None)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from ghl_pipeline.database.leads import NewLead
 from ghl_pipeline.database.messages import NewMessage
-from ghl_pipeline.webhooks.events import Event, EventKind, Provider, UnreadableEvent
+from ghl_pipeline.webhooks.events import Event, EventKind, Provider, SentBy, UnreadableEvent
 from ghl_pipeline.webhooks.reading.json_values import (
     Fields,
     address,
@@ -82,7 +82,7 @@ def read_emailbison_event(payload: Fields, location_id: str | None) -> Event:
         message = _message(kind, reply)
     if message is None and kind in {EventKind.MESSAGE_SENT, EventKind.MESSAGE_OF_KNOWN_LEAD}:
         return event
-    return replace(event, kind=kind, person=person, message=message)
+    return replace(event, kind=kind, person=person, message=message, sent_by=_sent_by(data, reply))
 
 
 def _own_key(event_type: str, payload: Fields, data: Fields) -> str:
@@ -138,6 +138,13 @@ def _person(kind: EventKind, lead: Fields, reply: Fields) -> NewLead | None:
         last_name=text(lead.get("last_name")),
         company_name=text(lead.get("company")),
     )
+
+
+def _sent_by(data: Fields, reply: Fields) -> SentBy | None:
+    """The account that the person was written to by, or wrote to."""
+    sender = number(fields(data.get("sender_email")).get("id")) or number(reply.get("sender_email_id"))
+    campaign = number(fields(data.get("campaign")).get("id")) or number(reply.get("campaign_id"))
+    return None if sender is None else SentBy(sender, campaign)
 
 
 def _phone(lead: Fields) -> str | None:

@@ -29,6 +29,18 @@ def upgrade() -> None:
     op.add_column(
         "leads", sa.Column("emailbison_sender_id", sa.BigInteger(), comment="the account that writes to them")
     )
+    op.create_index(
+        "ix_leads_client_sender",
+        "leads",
+        ["client_id", "emailbison_sender_id"],
+        postgresql_where=sa.text("emailbison_sender_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_messages_inbound",
+        "messages",
+        ["client_id", "sent_at"],
+        postgresql_where=sa.text("direction = 'inbound'"),
+    )
     _create_drafts()
     _create_availability()
     _create_senders()
@@ -44,6 +56,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in reversed(_TABLES):
         op.drop_table(table)
+    op.drop_index("ix_messages_inbound", "messages")
+    op.drop_index("ix_leads_client_sender", "leads")
     for column in ("emailbison_sender_id", "emailbison_campaign_id"):
         op.drop_column("leads", column)
 

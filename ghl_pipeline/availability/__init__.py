@@ -1,0 +1,1 @@
+"""Free times of the clients' calendars, kept fresh."""

@@ -1,0 +1,1 @@
+"""The Calendly API as one client's account sees it."""

@@ -1,0 +1,51 @@
+"""Which locations the sensor leaves alone: those that a run will still look at, and those that failed just now."""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from ghl_pipeline.database.rows import as_json_list
+from ghl_pipeline.drafts.wanting import CAPABILITY
+from ghl_pipeline.errors import LocationBusy
+
+# A location that fails by itself (its rows cannot be read, say) would otherwise start a run every 20 seconds.
+REST_MINUTES: Final = 10
+
+
+def in_hand(connection: Connection, runs: Mapping[str, Collection[str]]) -> set[str]:
+    """Which locations runs will look at: all that they were given but those they are done with, well or not.
+
+    Args:
+        connection: reads only.
+        runs: of this job, queued or running: run id and the locations it was given.
+    """
+    given = {(run_id, location_id) for run_id, locations in runs.items() for location_id in locations}
+    if not given:
+        return set()
+    query = text("""
+        SELECT run_id, location_id FROM location_attempts
+        WHERE capability = :capability AND state <> 'running'
+          AND run_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(:runs AS json))))
+          AND location_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(:locations AS json))))
+    """)
+    locations = sorted({location_id for _, location_id in given})
+    values = {"capability": CAPABILITY, "runs": as_json_list(list(runs)), "locations": as_json_list(locations)}
+    ended = {(row.run_id, row.location_id) for row in connection.execute(query, values)}
+    return {location_id for _, location_id in given - ended}
+
+
+def failing_locations(connection: Connection) -> set[str]:
+    """Active locations whose last attempt failed within the last ten minutes."""
+    query = text("""
+        SELECT client.location_id
+        FROM clients AS client JOIN draft_clients ON draft_clients.client_id = client.id AND draft_clients.enabled
+        CROSS JOIN LATERAL (
+            SELECT state, ended_at FROM location_attempts
+            WHERE capability = :capability AND location_id = client.location_id AND error_class IS DISTINCT FROM :busy
+            ORDER BY id DESC LIMIT 1
+        ) AS latest
+        WHERE latest.state = 'failed' AND latest.ended_at > now() - make_interval(mins => :minutes)
+    """)
+    values = {"capability": CAPABILITY, "busy": LocationBusy.__name__, "minutes": REST_MINUTES}
+    return set(connection.execute(query, values).scalars())
