@@ -34,7 +34,8 @@ def move_messages(connection: Connection, client_id: int, from_lead: int, to_lea
     if doubles:
         pairs = {"doubles": as_array(doubles), "kept": as_array(doubles.values())}
         connection.execute(_TAKE_OVER, pairs)
-        connection.execute(_TAKE_OVER_DRAFTS, pairs)
+        for statement in (_DROP_WORSE_DRAFTS, _TAKE_OVER_DRAFTS):
+            connection.execute(statement, pairs)
     connection.execute(_MOVE, leads)
     connection.execute(_MOVE_DRAFTS, leads)
     return list(doubles)
@@ -72,7 +73,17 @@ _TAKE_OVER = text("""
 
 _MOVE = text("UPDATE messages SET lead_id = :to_lead WHERE lead_id = :from_lead AND client_id = :client_id")
 
-# A message has one draft for each channel; of two the one of the message that stays does.
+# A message has one draft for each channel: of two the one that somebody approved, else one that has a text, else that of
+# the message that stays.
+_DROP_WORSE_DRAFTS = text("""
+    DELETE FROM reply_drafts AS worse
+    USING unnest(CAST(:doubles AS bigint[]), CAST(:kept AS bigint[])) AS pair (double_id, kept_id)
+    JOIN reply_drafts AS better ON better.message_id = pair.double_id
+    WHERE worse.message_id = pair.kept_id AND worse.channel = better.channel
+        AND ((better.state = 'approved' AND worse.state <> 'approved')
+             OR (better.state <> 'failed' AND worse.state = 'failed'))
+""")
+
 _TAKE_OVER_DRAFTS = text("""
     UPDATE reply_drafts AS draft SET message_id = pair.kept_id
     FROM unnest(CAST(:doubles AS bigint[]), CAST(:kept AS bigint[])) AS pair (double_id, kept_id)

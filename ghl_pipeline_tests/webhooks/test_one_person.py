@@ -277,6 +277,38 @@ async def test_a_message_that_both_leads_have_is_one_afterwards(
     assert {row["lead_id"] for row in messages} == {agency.rows()[0]["id"]}
 
 
+@pytest.mark.parametrize(
+    ("of_double", "of_kept", "stays"),
+    [
+        ("pending", None, "double"),
+        ("pending", "failed", "double"),
+        ("approved", "pending", "double"),
+        ("pending", "pending", "kept"),
+        ("failed", "pending", "kept"),
+        ("pending", "approved", "kept"),
+        ("approved", "approved", "kept"),
+    ],
+)
+async def test_of_two_drafts_for_one_message_the_better_one_stays(
+    agency: Agency, place: Place, inbox: Inbox, ada: Contact, of_double: str, of_kept: str | None, stays: str
+) -> None:
+    by_workflow: dict[str, object] = {"email": EMAIL, "customData": {"message": "Yes please", "timestamp": moment(0.5)}}
+    inbox.deliver(place, sms(place, ada.id, "Yes please"))
+    inbox.deliver(place, by_workflow, provider=Provider.GHL_WORKFLOW)
+    for kind, state in (("double", of_double), ("kept", of_kept)):
+        agency.sql(
+            f"""INSERT INTO reply_drafts (client_id, lead_id, message_id, channel, state, body, failure)
+                SELECT client_id, lead_id, id, 'sms', :state, :kind, CASE WHEN :state = 'failed' THEN 'timeout' END
+                FROM messages WHERE CAST(:state AS text) IS NOT NULL
+                  AND external_id IS {"NOT NULL" if kind == "kept" else "NULL"}""",
+            state=state, kind=kind,
+        )  # fmt: skip
+    await inbox.handle(place)
+    (message,) = agency.table("messages")
+    (draft,) = agency.table("reply_drafts")
+    assert (draft["body"], draft["message_id"]) == (stays, message["id"])
+
+
 # --- what keeps two leads two
 
 
