@@ -73,7 +73,7 @@ _TAKE_OVER = text("""
 
 _MOVE = text("UPDATE messages SET lead_id = :to_lead WHERE lead_id = :from_lead AND client_id = :client_id")
 
-# A message has one draft for each channel: of two the one that somebody approved, else one that has a text, else that of
+# A message has one draft for each channel: of two the one that was approved, else one that has a text, else that of
 # the message that stays.
 _DROP_WORSE_DRAFTS = text("""
     DELETE FROM reply_drafts AS worse
