@@ -223,6 +223,20 @@ class Settings(BaseSettings):
         description="Most contacts that one scan of a location's list brings, for vendors and leads that no search "
         "has found.",
     )
+    list_scan_page: int = Field(
+        default=500,
+        ge=1,
+        le=500,
+        alias="LIST_SCAN_PAGE",
+        description="Contacts on a page of such a scan, and of the search for new vendors and leads. GHL gives 500.",
+    )
+    crm_confirm_gets: int = Field(
+        default=100,
+        ge=1,
+        alias="CRM_CONFIRM_GETS",
+        description="Vendors and leads that a complete scan did not bring are asked for one by one up to this many; of "
+        "more, a sample of this size decides whether the scan is believed.",
+    )
     crm_full_pass_days: float = Field(
         default=7.0,
         ge=0,

@@ -12,7 +12,7 @@ from ghl_pipeline.availability.build import build_availability
 from ghl_pipeline.availability.client_calendars import calendar_locations
 from ghl_pipeline.availability.outcomes import State, in_words
 from ghl_pipeline.availability.report import AvailabilityReport, AvailabilityResult
-from ghl_pipeline.cli.backfill import exit_with_failures, failed_documents
+from ghl_pipeline.cli.backfill import exit_when_busy, exit_with_failures, failed_documents
 from ghl_pipeline.cli.choice import chosen_locations
 from ghl_pipeline.cli.output import err, out, print_json, print_table
 from ghl_pipeline.cli.session import database
@@ -42,6 +42,7 @@ def availability(
     else:
         print_availability(result)
     exit_with_failures(result.failures, locations)
+    exit_when_busy(result.busy, locations)
 
 
 def run_refresh(

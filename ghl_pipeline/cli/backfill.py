@@ -172,6 +172,12 @@ def exit_with_failures(failed: Sequence[FailedLocation], locations: Sequence[str
         raise typer.Exit(PARTLY_DONE)
 
 
+def exit_when_busy(busy: Sequence[str], locations: Sequence[str]) -> None:
+    """Ends the command when locations were left to other runs: nothing failed, and yet it is not done."""
+    if busy:
+        raise typer.Exit(LocationBusy.exit_code if len(busy) == len(set(locations)) else PARTLY_DONE)
+
+
 def _counts(report: LocationReport) -> list[int | float]:
     outcomes = report.outcomes
     to_check = sum(outcomes.get(name, 0) for name in ("ambiguous", "invalid_contact_id", "contact_deleted"))

@@ -10,14 +10,14 @@ from typing import Annotated, Final
 import typer
 from sqlalchemy import Engine
 
-from ghl_pipeline.cli.backfill import exit_with_failures, failed_documents
+from ghl_pipeline.cli.backfill import PARTLY_DONE, exit_with_failures, failed_documents
 from ghl_pipeline.cli.choice import chosen_locations
 from ghl_pipeline.cli.output import err, out, print_json, print_table, sum_counts
 from ghl_pipeline.cli.session import database
 from ghl_pipeline.crm.build import build_crm
 from ghl_pipeline.crm.client_settings import crm_locations
 from ghl_pipeline.crm.crm import CrmResult
-from ghl_pipeline.crm.report import STATS, CrmReport
+from ghl_pipeline.crm.report import STATS, CrmReport, WouldStop
 from ghl_pipeline.errors import Interrupted, InvalidInput, LocationBusy, PipelineError
 from ghl_pipeline.privacy.redaction import safe_error_text
 from ghl_pipeline.settings import Settings, load_settings
@@ -55,6 +55,10 @@ class Ended:
     written: bool = False
 
 
+class Unanswered(PipelineError):
+    """The question whether to write was not answered: the input ended."""
+
+
 def crm_sync(
     location: Annotated[list[str] | None, typer.Option(help="Location id; may be given several times.")] = None,
     client: Annotated[list[str] | None, typer.Option(help="Client name; may be given several times.")] = None,
@@ -88,8 +92,8 @@ def crm_sync(
     for location_id in ended.result.busy:
         err.print(f"Location {location_id}: another run is at its vendors and leads; it was left alone.")
     exit_with_failures(ended.result.failures, locations)
-    if _nothing_but_busy(ended.result):
-        raise typer.Exit(LocationBusy.exit_code)
+    if ended.result.busy:
+        raise typer.Exit(LocationBusy.exit_code if _nothing_but_busy(ended.result) else PARTLY_DONE)
 
 
 def _refuse_what_nobody_can_answer(order: Order, *, yes: bool) -> None:
@@ -124,11 +128,13 @@ def _carry_out(settings: Settings, engine: Engine, locations: Sequence[str], ord
         nothing = "; nothing was written" if order.dry_run else ""
         return Ended(seen, f"{_counted(seen)} {done} in step{nothing}", written=not order.dry_run)
     print_reports("What would change", seen.reports, to_stderr=quiet)
-    if not _rows(seen.reports):
+    stops = {each.location_id for each in seen.failures if each.error_class == WouldStop.__name__}
+    writable = [report for report in seen.reports if report.location not in stops]
+    if not _rows(writable):
         return Ended(seen, f"{_counted(seen)} are in step already; nothing was written")
-    if not typer.confirm(_question(seen.reports), err=True):
+    if not _says_yes(_question(writable)):
         return Ended(seen, "Nothing was written")
-    usable = [report.location for report in seen.reports]
+    usable = [report.location for report in writable]
     result = _run(settings, engine, usable, order, dry_run=False)
     failures = (*(each for each in seen.failures if each.location_id not in usable), *result.failures)
     both = CrmResult(result.reports, failures, (*seen.busy, *result.busy), result.skipped)
@@ -143,6 +149,16 @@ def _run(settings: Settings, engine: Engine, locations: Sequence[str], order: Or
         return asyncio.run(crm.sync(locations, full=order.full, dry_run=dry_run, accept_missing=order.accept_missing))
     except KeyboardInterrupt:
         raise Interrupted("Stopped. What was written is kept; run the same command again for the rest.") from None
+
+
+def _says_yes(question: str) -> bool:
+    """Asks on stderr. Raises Unanswered when the input ends, Interrupted at Ctrl-C."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort as aborted:
+        if isinstance(aborted.__context__, KeyboardInterrupt):
+            raise Interrupted("Stopped before anything was written.") from None
+        raise Unanswered("The input ended before the question was answered. Nothing was written.") from None
 
 
 def _rows(reports: Sequence[CrmReport]) -> int:
@@ -184,10 +200,13 @@ def _document(ended: Ended, began: float, *, error: str | None = None) -> dict[s
     result = ended.result
     stats = dict.fromkeys(STATS, 0) | sum_counts(report.stats() for report in result.reports)
     told = {report.location for report in result.reports}
-    stats["errors"] += sum(failure.location_id not in told for failure in result.failures) + (error is not None)
+    uncounted = (
+        each for each in result.failures if each.location_id not in told or each.error_class == WouldStop.__name__
+    )
+    stats["errors"] += len(list(uncounted)) + (error is not None)
     problems = [*([error] if error else []), *(failure.text for failure in result.failures)]
-    if _nothing_but_busy(result):
-        problems.append("Other runs are at all of these locations.")
+    if result.busy:
+        problems.append(f"Other runs are at {len(result.busy)} of these locations, which were left to them.")
     return {
         "success": not problems and not stats["errors"],
         "message": ended.message,

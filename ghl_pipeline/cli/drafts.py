@@ -1,6 +1,7 @@
 """`ghl-pipeline drafts`: replies that were written for an operator to send. Texts are shown only when asked for."""
 
 import asyncio
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -14,8 +15,9 @@ from ghl_pipeline.drafts.client_settings import switched_on
 from ghl_pipeline.drafts.deciding import Draft, approve, find_draft, list_drafts, reject
 from ghl_pipeline.drafts.drafts import DraftsResult
 from ghl_pipeline.drafts.outcomes import DraftState
+from ghl_pipeline.drafts.report import DraftsReport
 from ghl_pipeline.errors import ConfigurationError, Interrupted, InvalidInput
-from ghl_pipeline.settings import load_settings
+from ghl_pipeline.settings import Settings, load_settings
 
 app = typer.Typer(help="Look at drafts of replies, approve or reject them, write what is wanted.", no_args_is_help=True)
 
@@ -34,14 +36,15 @@ def list_command(
     json: Json = False,
 ) -> None:
     """List drafts, the newest first, without their texts."""
-    with database(load_settings()) as engine:
+    settings = load_settings()
+    with database(settings) as engine:
         wanted = chosen_locations(engine, location or [], client or []) if location or client else []
         with engine.connect() as connection:
-            found = list_drafts(connection, location_ids=wanted, state=state, limit=limit)
+            found = list_drafts(connection, _max_age(settings), location_ids=wanted, state=state, limit=limit)
     if json:
         print_json({"drafts": [draft.as_dict() for draft in found]})
         return
-    columns = ["id", "location", "lead", "channel", "state", "reason", "tries", "again UTC", "written UTC"]
+    columns = ["id", "location", "lead", "channel", "state", "reason", "tries", "again UTC", "written UTC", "outdated"]
     print_table("Drafts", columns, [_row(draft) for draft in found])
 
 
@@ -52,8 +55,9 @@ def show(
     json: Json = False,
 ) -> None:
     """Show one draft: how it stands, why it failed, what it cost."""
-    with database(load_settings()) as engine, engine.connect() as connection:
-        draft = find_draft(connection, draft_id)
+    settings = load_settings()
+    with database(settings) as engine, engine.connect() as connection:
+        draft = find_draft(connection, draft_id, _max_age(settings))
     if text:
         err.print("A draft may hold a person's data. Keep it out of tickets and chats.", style="yellow")
     if json:
@@ -69,16 +73,18 @@ def show(
 @app.command("approve")
 def approve_command(draft_id: Number, json: Json = False) -> None:
     """Mark a draft as good to send. It is not sent by this."""
-    with database(load_settings()) as engine, engine.begin() as connection:
-        draft = approve(connection, draft_id)
+    settings = load_settings()
+    with database(settings) as engine, engine.begin() as connection:
+        draft = approve(connection, draft_id, _max_age(settings))
     _tell(draft, "approved. Nothing was sent", json=json)
 
 
 @app.command("reject")
 def reject_command(draft_id: Number, json: Json = False) -> None:
     """Mark a draft as not to be sent. Its message gets no other one."""
-    with database(load_settings()) as engine, engine.begin() as connection:
-        draft = reject(connection, draft_id)
+    settings = load_settings()
+    with database(settings) as engine, engine.begin() as connection:
+        draft = reject(connection, draft_id, _max_age(settings))
     _tell(draft, "rejected", json=json)
 
 
@@ -116,13 +122,25 @@ def write(
         _print_result(result)
     print_problems(f"{sentence}; it was not asked again" for sentence in result.refusals)
     exit_with_failures(result.failures, locations)
+    if any(each.failed for each in result.reports) and not any(each.drafted for each in result.reports):
+        print_problems(["Every draft failed. See why: ghl-pipeline drafts list --state failed"])
+        raise typer.Exit(1)
+
+
+def _max_age(settings: Settings) -> timedelta:
+    return timedelta(days=settings.draft_max_age_days)
 
 
 def _row(draft: Draft) -> list[object]:
     again = "" if draft.retry_at is None else f"{draft.retry_at:%Y-%m-%d %H:%M}"
     return [
         *(draft.id, draft.location_id, draft.lead_id, draft.channel, draft.state.value, draft.failure or ""),
-        *(draft.attempts, again, f"{draft.created_at:%Y-%m-%d %H:%M}"),
+        *(
+            draft.attempts,
+            again,
+            f"{draft.created_at:%Y-%m-%d %H:%M}",
+            "yes" if draft.outdated and draft.state is DraftState.PENDING else "",
+        ),
     ]
 
 
@@ -140,13 +158,19 @@ def _print_result(result: DraftsResult) -> None:
     rows = [
         [
             *(each.location, sum(each.drafted.values()), sum(each.failed.values()), sum(each.skipped.values())),
-            *(each.calls, each.tokens_in, each.tokens_out, sum(each.cost_usd.values()), each.seconds),
+            *(each.calls, each.tokens_in, each.tokens_out, _cost(each), each.seconds),
         ]
         for each in result.reports
     ]
     print_table("Drafts", columns, rows)
     if result.busy:
         err.print(f"{len(result.busy)} locations were left to other runs at work there.")
+
+
+def _cost(report: DraftsReport) -> float | str:
+    """What is known of it; marked where a model that took part has no price."""
+    known = sum(report.cost_usd.values())
+    return f"more than {known}" if report.unpriced and report.cost_usd else known
 
 
 def _document(result: DraftsResult) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ghl_pipeline.cli.backfill import exit_with_failures, failed_documents
+from ghl_pipeline.cli.backfill import exit_when_busy, exit_with_failures, failed_documents
 from ghl_pipeline.cli.choice import chosen_locations
 from ghl_pipeline.cli.output import err, out, print_json, print_table
 from ghl_pipeline.cli.session import database
@@ -79,6 +79,7 @@ def sync(location: Locations = None, client: Clients = None, json: Json = False)
         print_json(
             {
                 "locations": [_document(report) for report in result.reports.values()],
+                "busy": list(result.busy),
                 "failed": failed_documents(result.failures),
             }
         )
@@ -91,7 +92,16 @@ def sync(location: Locations = None, client: Clients = None, json: Json = False)
         for report in result.reports.values():
             if report.skipped is not None:
                 err.print(f"Location {report.location} was skipped: {report.skipped}", markup=False)
+            elif report.doubted_since is not None:
+                err.print(
+                    f"Location {report.location}: the list lacks most of the accounts that are known and names no "
+                    "total. Nobody is taken for gone unless it says the same in an hour.",
+                    markup=False,
+                )
+    for location_id in result.busy:
+        err.print(f"Location {location_id}: another run is at its accounts; it was left alone.")
     exit_with_failures(result.failures, locations)
+    exit_when_busy(result.busy, locations)
 
 
 def _told(healing: Healing) -> str:

@@ -1,12 +1,12 @@
 """`ghl-pipeline status`: every location's leads, and how the last work on it ended."""
 
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
-from ghl_pipeline.availability.outcomes import State, in_words
+from ghl_pipeline.availability.outcomes import in_words
 from ghl_pipeline.cli.demo_profile import demo_profile
 from ghl_pipeline.cli.output import out, print_json, print_table
 from ghl_pipeline.cli.session import database
@@ -41,10 +41,10 @@ def status(
         )
     calendars = [location for location in locations if location.calendar is not None]
     if calendars:
-        columns = ["location", "free times", "state", "since UTC", "reason"]
+        columns = ["location", "free times", "state", "as of", "stale since UTC", "reason"]
         print_table("Calendars", columns, [_calendar_row(location) for location in calendars])
     for location in calendars:
-        if location.calendar in (State.STALE, State.UNSUPPORTED):
+        if location.calendar_reason is not None:
             out.print(f"{location.location}: {in_words(location.calendar_reason)}.", soft_wrap=True, markup=False)
     for location in locations:
         for error in dict.fromkeys(filter(None, [location.error, *location.failing.values()])):
@@ -77,11 +77,23 @@ def _inbox_row(location: LocationStatus) -> list[object]:
 
 
 def _calendar_row(location: LocationStatus) -> list[object]:
-    since = location.calendar_stale_since
+    since, as_of = location.calendar_stale_since, location.calendar_refreshed_at
     return [
         location.location,
         location.free_slots,
         location.calendar,
+        _age(as_of),
         f"{since:%m-%d %H:%M}" if since else None,
         location.calendar_reason,
     ]
+
+
+def _age(as_of: datetime | None) -> str:
+    """How long ago, to the minute."""
+    if as_of is None:
+        return "never"
+    minutes = max(0, int((datetime.now(UTC) - as_of).total_seconds() // 60))
+    days, hours = divmod(minutes // 60, 24)
+    if days:
+        return f"{days} d {hours} h ago"
+    return f"{hours} h {minutes % 60} min ago" if hours else f"{minutes} min ago"

@@ -6,6 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from ghl_pipeline.conversations.conversations import DEFAULT_CONCURRENCY, SMS_MESSAGES, Conversations
+from ghl_pipeline.orchestration.asked_for import asked_locations
 from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
@@ -42,7 +43,7 @@ def message_import(
     context: dg.AssetExecutionContext, config: MessageImportConfig, conversations: dg.ResourceParam[Conversations]
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Imports each location's messages since its last import; one that fails is named at the end and stops no other."""
-    locations = config.locations or list(context.partition_keys)
+    locations = asked_locations(context, config.locations)
     work = conversations.import_messages(
         locations, AssetHistory(context), from_start=config.from_start, concurrency=config.concurrency
     )

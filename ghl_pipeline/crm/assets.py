@@ -8,10 +8,11 @@ from pydantic import Field
 from sqlalchemy import Engine
 
 from ghl_pipeline.crm.checks import CHECKS, evaluate
-from ghl_pipeline.crm.client_settings import switched_on
+from ghl_pipeline.crm.client_settings import why_left_out
 from ghl_pipeline.crm.crm import ASSETS, CRM_CONTACTS, CRM_LEADS, CRM_VENDORS, DEFAULT_CONCURRENCY, Crm
 from ghl_pipeline.crm.fetched import FetchMode
 from ghl_pipeline.crm.report import CrmReport
+from ghl_pipeline.orchestration.asked_for import asked_locations
 from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
@@ -90,13 +91,13 @@ def crm_sync(
     history: History = AssetHistory(context)
     if config.dry_run:
         history = Foreseen(history)
-    locations = config.locations or list(context.partition_keys)
+    locations = asked_locations(context, config.locations)
     # Partitions are chosen by range, so that one of a client that is off is nobody's mistake; one that is named is.
-    off = [] if config.locations else _switched_off(engine, locations)
+    left_out = {} if config.locations else _left_out(engine, locations)
     result = run_stoppable(
         context,
         crm.sync(
-            [each for each in locations if each not in off],
+            [each for each in locations if each not in left_out],
             history,
             full=config.full,
             dry_run=config.dry_run,
@@ -104,9 +105,11 @@ def crm_sync(
             concurrency=config.concurrency,
         ),
     )
+    if not config.locations:
+        left_out |= dict.fromkeys(result.busy, "another run is at work there")
     if not config.dry_run:
-        for location_id in off:
-            _tell_switched_off(history, location_id)
+        for location_id, why in left_out.items():
+            _tell_left_out(history, location_id, why)
     if result.skipped:
         context.log.warning("%d locations were done before in this attempt and were skipped", len(result.skipped))
     if result.busy:
@@ -148,15 +151,13 @@ class Foreseen:
         self.inner.progress(asset, location_id, report)
 
 
-def _switched_off(engine: Engine, locations: Sequence[str]) -> list[str]:
+def _left_out(engine: Engine, locations: Sequence[str]) -> dict[str, str]:
     with engine.connect() as connection:
-        on = switched_on(connection)
-    return [location_id for location_id in locations if location_id not in on]
+        return why_left_out(connection, locations)
 
 
-def _tell_switched_off(history: History, location_id: str) -> None:
+def _tell_left_out(history: History, location_id: str, why: str) -> None:
     """Dagster counts a partition of a backfill without an event as failed."""
-    why = f"not switched on; to do so: ghl-pipeline clients set-crm {location_id} --on"
     nothing = CrmReport(location=location_id, mode=FetchMode.NOTHING, dry_run=False)
     for asset, told in zip(ASSETS, nothing.as_reports(), strict=True):
         history.done(asset, location_id, Report({"skipped": why, **told.values}))

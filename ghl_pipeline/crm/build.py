@@ -25,9 +25,11 @@ def build_crm(settings: Settings, engine: Engine) -> Crm:
     rules = CrmRules(
         fetch=FetchRules(
             list_scan_cap=settings.list_scan_cap,
+            list_scan_page=settings.list_scan_page,
             full_pass_every=timedelta(days=settings.crm_full_pass_days),
             look_up_again=timedelta(days=settings.crm_look_up_again_days),
             overlap=timedelta(seconds=settings.delta_overlap_seconds),
+            confirm_gets=settings.crm_confirm_gets,
         ),
         most_missing=settings.crm_most_missing,
         protected=_statuses(settings.protected_statuses),

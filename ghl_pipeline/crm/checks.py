@@ -97,8 +97,8 @@ def evaluate(engine: Engine, *, most_missing: float) -> Iterator[dg.AssetCheckRe
 
 
 _MISSING = (
-    "If that is right, a run that stopped goes on with: ghl-pipeline crm-sync --location LOCATION --accept-missing. If "
-    "not, restore the contacts in GHL; the rows come back with them."
+    "If that is right, a run that stopped goes on with: ghl-pipeline crm-sync --location LOCATION --accept-missing "
+    "--full. If not, restore the contacts in GHL; the rows come back with them."
 )
 
 
@@ -133,7 +133,7 @@ def _is_amiss(each: LocationShare, limits: Limits) -> bool:
 def _description(amiss: Sequence[LocationShare], what: str, advice: str) -> str:
     worst = amiss[0]
     told = (
-        "its last run stopped before it marked anybody, because too many would be"
+        "a run stopped before it marked anybody, because too many would be"
         if worst.stopped
         else f"{worst.share:.0%} ({worst.part:,} of {worst.whole:,}) {what}"
     )

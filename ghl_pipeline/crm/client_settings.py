@@ -3,7 +3,7 @@
 Functions on a connection, in the caller's transaction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -134,6 +134,23 @@ def switched_on(connection: Connection) -> frozenset[str]:
         .where(crm_clients.c.enabled)
     )
     return frozenset(connection.execute(query).scalars())
+
+
+def why_left_out(connection: Connection, location_ids: Sequence[str]) -> dict[str, str]:
+    """Of the locations, those whose clients are not to be kept in step, with the reason and the way out."""
+    on = switched_on(connection)
+    query = select(clients.c.location_id).where(clients.c.location_id.in_(location_ids), ~clients.c.active)
+    inactive = frozenset(connection.execute(query).scalars())
+    why = {
+        each: f"not switched on; to do so: ghl-pipeline clients set-crm {each} --on"
+        for each in location_ids
+        if each not in on
+    }
+    return why | {
+        each: f"its client is deactivated; to resume: ghl-pipeline clients reactivate {each}"
+        for each in location_ids
+        if each in inactive
+    }
 
 
 def crm_locations(connection: Connection) -> list[str]:

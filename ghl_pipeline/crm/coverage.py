@@ -5,6 +5,7 @@ Florida, "South Florida" neither, and a field that excludes something ("all stat
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -64,7 +65,8 @@ def read_coverage(value: object) -> Coverage:
 
     "International" and "worldwide" are global; "national" and "USA" national. States by code or name, counties with
     their state or, when they say that they are counties, by a name that only one state has; ZIP codes and ranges of
-    them that exist. A name before a state's code or name is a county of that state ("Broward, FL") or nothing.
+    them that exist. A name before a state's code or name, in the same line or the one before, is a county of that state
+    ("Broward, FL") or nothing.
     """
     found = items(value)
     if not found:
@@ -76,6 +78,7 @@ def read_coverage(value: object) -> Coverage:
     for entry in found:
         for segment in _SEGMENTS.split(entry):
             reading.read(segment)
+    reading.end()
     if reading == _Reading():
         reading.unread[text] = None  # nothing but signs
     return reading.coverage(text)
@@ -91,6 +94,11 @@ class _Reading:
     counties: set[str] = field(default_factory=set)
     zip_codes: set[str] = field(default_factory=set)
     unread: dict[str, None] = field(default_factory=dict)
+    # Names that a state may still explain; whether one, or a ZIP code, just ended an address that a country may follow;
+    # whether a place came before in the same line.
+    _names: list[Name] = field(default_factory=list)
+    _is_address: bool = False
+    _came_before: bool = False
 
     def coverage(self, text: str) -> Coverage:
         """The result."""
@@ -115,57 +123,80 @@ class _Reading:
         return next((kind for named, kind in widest if named), CoverageKind.NONE)
 
     def read(self, segment: str) -> None:
-        """Reads one line of the field: parts with commas between, and names that a state after them explains."""
-        state, are_counties, rest = state_and_rest(segment)
-        names: list[Name] = []
-        came_before = False
-        for part in read_parts(rest):
-            if isinstance(part, Name):
-                names.append(part)
-                continue
-            if state is None:
-                explained = self._explain(names, part, are_counties=are_counties)
-            else:
-                self._counties(names, state, are_counties=are_counties)
-                explained = False
-            # "Florida, USA" is Florida; a country after a place only says where that is.
-            is_address = isinstance(part, Scope) and part.is_country and (came_before or names)
-            if not explained and not is_address:
-                self._take(part)
-            names.clear()
-            came_before = True
-        self._counties(names, state, are_counties=are_counties)
+        """Reads one line of the field: parts with commas between, and names that a state after them explains.
 
-    def _explain(self, names: list[Name], part: Part, *, are_counties: bool) -> bool:
+        Names at its end wait for the next line: "Miami" and below it "FL" is one place, and not Florida.
+        """
+        state, are_counties, rest = state_and_rest(segment)
+        parts = list(read_parts(rest))
+        if not parts:
+            return
+        if all(isinstance(part, Name) for part in parts) and state is None:
+            self._is_address = False
+        elif state is not None or not _only_says_where(parts):
+            self.end()
+        earlier = len(self._names)
+        for part in parts:
+            if isinstance(part, Name):
+                self._names.append(part.as_county() if are_counties else part)
+                continue
+            self._read_place(part, state)
+            earlier = 0
+        of_this_line = self._names[earlier:]
+        if any(name.county.is_plural for name in of_this_line):
+            self._names[earlier:] = [name.as_county() for name in of_this_line]
+        self._came_before = False
+        if state is not None:
+            self._counties(state)
+
+    def end(self) -> None:
+        """Reads the names that wait, as no state came after them."""
+        self._counties(None)
+        self._is_address = False
+
+    def _read_place(self, part: Part, state: str | None) -> None:
+        """Reads a part that is no mere name, with the names before it. `state`: the line's heading."""
+        had_names = bool(self._names)
+        explained = False
+        if state is not None:
+            self._counties(state)
+        elif had_names:
+            explained = self._explain(part)
+        # "Florida, USA" is Florida; a country after a place only says where that is.
+        is_country = _is_country(part)
+        if not explained and not (is_country and (had_names or self._came_before or self._is_address)):
+            self._take(part)
+        goes_on = is_country or isinstance(part, ZipCodes)
+        self._is_address = explained or (goes_on and (had_names or self._is_address))
+        self._came_before = True
+
+    def _explain(self, part: Part) -> bool:
         """Reads the names before a part; returns whether it only said in which state they are."""
-        if not names:
-            return False
         if isinstance(part, County):
-            self._counties(names, part.place.state, are_counties=are_counties)
+            self._counties(part.place.state)
             return False
         if not isinstance(part, States) or len(part.codes) != 1:
-            self._counties(names, None, are_counties=are_counties)
+            self._counties(None)
             return False
         state = part.codes[0]
         known = gazetteer()
-        if all(known.county(each.county, state) is None and known.county(each.county, None) for each in names):
+        if all(known.county(each.county, state) is None and known.county(each.county, None) for each in self._names):
             # "Palm Beach County, Georgia": the county can only be Florida's, so Georgia stands for itself.
-            self._counties(names, None, are_counties=are_counties)
+            self._counties(None)
             return False
-        self._counties(names, state, are_counties=are_counties, state_text=part.text)
+        self._counties(state, state_text=part.text)
         return True
 
-    def _counties(
-        self, names: list[Name], state: str | None, *, are_counties: bool, state_text: str | None = None
-    ) -> None:
-        are_counties = are_counties or any(name.county.is_plural for name in names)
-        for name in names:
-            county = name.county.as_county() if are_counties and not name.county.is_city else name.county
-            place = gazetteer().county(county, state)
+    def _counties(self, state: str | None, *, state_text: str | None = None) -> None:
+        """Takes the names that wait as counties of a state, or of the only one that has them; empties them."""
+        are_counties = any(name.county.is_plural for name in self._names)
+        for name in self._names:
+            place = gazetteer().county(name.as_county().county if are_counties else name.county, state)
             if place is not None and place.county_in_state:
                 self.counties.add(place.county_in_state)
             else:
                 self.unread[f"{name.text}, {state_text}" if state_text else name.text] = None
+        self._names.clear()
 
     def _take(self, part: Part) -> None:
         if isinstance(part, Scope):
@@ -178,3 +209,16 @@ class _Reading:
         elif isinstance(part, ZipCodes):
             self.zip_codes.update(part.codes)
             self.unread |= dict.fromkeys(part.unread)
+            # A state after them is where they are.
+            self._names += [Name.of(words) for words in part.words]
+
+
+def _only_says_where(parts: Sequence[Part]) -> bool:
+    """Whether a line could be the end of an address that the line before began: a state, its ZIP code, the country."""
+    first, *others = parts
+    begins = isinstance(first, ZipCodes) or (isinstance(first, States) and len(first.codes) == 1)
+    return all(isinstance(each, ZipCodes) or _is_country(each) for each in others) and (begins or _is_country(first))
+
+
+def _is_country(part: Part) -> bool:
+    return isinstance(part, Scope) and part.is_country

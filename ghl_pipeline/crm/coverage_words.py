@@ -5,7 +5,7 @@ What several parts mean together ("Broward, Palm Beach, FL") is in `coverage.py`
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -38,10 +38,11 @@ class County:
 
 @dataclass(frozen=True, slots=True)
 class ZipCodes:
-    """ZIP codes, and what stands between them that is none."""
+    """ZIP codes, what stands between them and exists not, and the words beside them, if any."""
 
     codes: tuple[str, ...]
     unread: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,15 @@ class Name:
 
     text: str
     county: CountyName
+
+    @staticmethod
+    def of(text: str) -> "Name":
+        """The name that the text may be."""
+        return Name(text, county_name(text[:_LONGEST_NAME]))
+
+    def as_county(self) -> "Name":
+        """The same name, said to be a county's; that of a city stays."""
+        return self if self.county.is_city else replace(self, county=self.county.as_county())
 
 
 Part: TypeAlias = Scope | States | County | ZipCodes | Name
@@ -107,8 +117,9 @@ def state_and_rest(segment: str) -> tuple[str | None, bool, str]:
         The state's code if the heading is a state, whether it says that counties follow, and the rest of the line.
     """
     head, colon, rest = segment.partition(":")
-    label = " ".join(head.lower().split())
-    if not colon or not rest.strip():
+    head = " ".join(head.split())
+    label = head.lower()
+    if not colon or not rest.strip() or len(head) > _LONGEST_NAME:
         return None, False, segment
     if label in _LABELS or label in _COUNTY_LABELS:
         return None, label in _COUNTY_LABELS, rest
@@ -117,7 +128,7 @@ def state_and_rest(segment: str) -> tuple[str | None, bool, str]:
 
 
 def _without_counties(head: str) -> str:
-    return re.sub(r"\s+(?:counties|parishes)\s*$", "", head, flags=re.IGNORECASE)
+    return re.sub(r" (?:counties|parishes)$", "", head, flags=re.IGNORECASE)
 
 
 def read_parts(text: str) -> Iterator[Part]:
@@ -170,14 +181,14 @@ def _is_clear(meaning: Part) -> bool:
     """Whether nothing of the part is left over; a name could at least be a county's."""
     if isinstance(meaning, Name):
         return gazetteer().is_county(meaning.county)
-    return not (isinstance(meaning, ZipCodes) and meaning.unread)
+    return not (isinstance(meaning, ZipCodes) and (meaning.unread or meaning.words))
 
 
 def _meaning(part: str) -> Part:
     """What a part means by itself."""
     if zip_codes := _zip_codes(part):
         return zip_codes
-    name = Name(part, county_name(part[:_LONGEST_NAME]))
+    name = Name.of(part)
     if len(part) > _LONGEST_NAME:
         return name
     if scope := _scope(part):
@@ -247,9 +258,9 @@ def _zip_codes(part: str) -> ZipCodes | None:
     rest = " ".join(_ZIP.sub(" ", part).split()).strip(" -\u2013\u2014:.#()")
     if not matches or not _is_no_house_number(part, rest, matches):
         return None
-    state = state_code(rest)
+    state = state_code(rest) if len(rest) <= _LONGEST_NAME else None
     says_where = state and all((place := known.place(code)) and place.state == state for code in codes)
-    return ZipCodes(tuple(codes), tuple(unread) if not rest or says_where else (*unread, rest))
+    return ZipCodes(tuple(codes), tuple(unread), () if not rest or says_where else (rest,))
 
 
 def _is_no_house_number(part: str, rest: str, matches: list[re.Match[str]]) -> bool:

@@ -1,12 +1,13 @@
 """Vendors and leads of many locations kept in step in one process; a location that fails never stops the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
 from ghl_pipeline.crm.location_sync import CrmRules, LocationSync, SyncOptions
-from ghl_pipeline.crm.report import CrmPartlyFailed, CrmReport
+from ghl_pipeline.crm.missing import TooManyMissing
+from ghl_pipeline.crm.report import CrmPartlyFailed, CrmReport, WouldStop
 from ghl_pipeline.errors import LocationBusy
 from ghl_pipeline.locations.clients import LocationAccess, location_access
 from ghl_pipeline.locations.opening import OpenClient
@@ -19,8 +20,8 @@ from ghl_pipeline.privacy.tokens import TokenCipher
 CAPABILITY = "crm"
 CRM_CONTACTS, CRM_VENDORS, CRM_LEADS = "crm_contacts", "crm_vendors", "crm_leads"
 ASSETS = (CRM_CONTACTS, CRM_VENDORS, CRM_LEADS)
-# A location's contacts are in memory while it is worked on: 15,000 took 80 MB.
-DEFAULT_CONCURRENCY = 20
+# A location's contacts are in memory while it is worked on: 15,000 took 80 MB, so that eight such take 640 MB.
+DEFAULT_CONCURRENCY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class CrmResult:
     """What became of each location.
 
     `reports` has one of every location where something could be done, also of those in `failures` where only some rows
-    could not be looked up. `busy`: another run is at work there. `skipped`: done before in this attempt.
+    could not be looked up, or where a dry run saw that too many are missing. `busy`: another run is at work there.
+    `skipped`: done before in this attempt.
     """
 
     reports: tuple[CrmReport, ...]
@@ -92,7 +94,7 @@ class Crm:
             async with self._open_client(access) as client:
                 try:
                     report = await LocationSync(self._engine, access, client, self._rules, options).run()
-                except CrmPartlyFailed as error:
+                except (CrmPartlyFailed, WouldStop) as error:
                     partial.append(error.report)
                     raise
             await in_thread(_tell, told, report)
@@ -106,6 +108,7 @@ class Crm:
             run_id=told.run_id,
             counts=CrmReport.as_record,
             concurrency=concurrency,
+            counts_of_failure=_record_of,
         )
         busy = tuple(f.location_id for f in result.failures if f.error_class == LocationBusy.__name__)
         return CrmResult(
@@ -120,16 +123,23 @@ class Crm:
             return location_access(connection, self._cipher, location_id)
 
 
+def _record_of(error: Exception) -> Mapping[str, object]:
+    """What the asset checks have to know of a run that failed: what it saw, or which side it stopped for."""
+    if isinstance(error, CrmPartlyFailed | WouldStop):
+        return error.report.as_record()
+    return {"too_many": [side.value for side in error.sides]} if isinstance(error, TooManyMissing) else {}
+
+
 def _tell(history: History, report: CrmReport) -> None:
     for asset, told in zip(ASSETS, report.as_reports(), strict=True):
         history.done(asset, report.location, told)
 
 
 def _done_before(history: History, location_ids: Sequence[str]) -> list[str]:
-    """Those of which the last asset was told in this attempt."""
+    """Those of which the last asset was told in this attempt, not only that they were left out."""
     done = []
     for location_id in dict.fromkeys(location_ids):
         last = history.last_done(CRM_LEADS, location_id)
-        if last is not None and last.get("attempt") == history.attempt:
+        if last is not None and last.get("attempt") == history.attempt and "skipped" not in last:
             done.append(location_id)
     return done

@@ -13,8 +13,9 @@ from ghl_pipeline.crm.fetched import FetchCalls, Fetched, FetchMode
 from ghl_pipeline.crm.gathering import Gathering, link_of
 from ghl_pipeline.crm.identifiers import Identifiers, KnownRow, Side
 from ghl_pipeline.crm.last_resorts import discover as discover_unknown
-from ghl_pipeline.crm.last_resorts import find_by_opportunities, scan, scan_if_cheaper
+from ghl_pipeline.crm.last_resorts import find_by_opportunities
 from ghl_pipeline.crm.row_lookups import RowLookups, try_dates
+from ghl_pipeline.crm.whole_list import scan, scan_if_cheaper
 from ghl_pipeline.ghl.client import LocationClient
 from ghl_pipeline.ghl.errors import GhlError
 from ghl_pipeline.ghl.location_payloads import MOST_OPPORTUNITIES
@@ -56,7 +57,8 @@ async def fetch(
     since = remembered.changes_seen_until
     by_changes = not full and changes_suffice(remembered, rules) and await searches_by_date(at)
     if by_changes and since is not None and await gather_changes(at, since - rules.overlap):
-        rows = [row for row in at.rows if row.looked_up is None]
+        # Who changed may have the address of a row that has nobody: that is asked for as well, as others may have it.
+        rows = [row for row in at.rows if row.looked_up is None or at.may_have_come(row)]
         await _look_up_new_rows(at, rows)
         return _result(FetchMode.CHANGES, at, rows)
     await _look_up_everybody(at, discover=discover)

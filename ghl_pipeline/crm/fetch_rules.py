@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ghl_pipeline.ghl.search import MAX_PAGE
+
 
 @dataclass(frozen=True, slots=True)
 class FetchRules:
@@ -10,6 +12,7 @@ class FetchRules:
 
     Attributes:
         list_scan_cap: most contacts that one scan of the list brings.
+        list_scan_page: contacts on a page of it, and of the search for who is new.
         full_pass_every: how often everybody is looked up although changes can be searched for: a deletion leaves none.
         look_up_again: for how long it is believed that a scan did not find a row, and that a contact is gone.
         overlap: how far before the last pass changes are looked for again: for the search's lag behind writes (up to a
@@ -19,6 +22,7 @@ class FetchRules:
     """
 
     list_scan_cap: int = 15_000
+    list_scan_page: int = MAX_PAGE
     full_pass_every: timedelta = timedelta(days=7)
     look_up_again: timedelta = timedelta(days=30)
     overlap: timedelta = timedelta(minutes=10)

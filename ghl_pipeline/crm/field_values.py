@@ -32,7 +32,9 @@ _BLANK = frozenset({"", "-", "--", "n/a", "na", "none", "null", "nil", "not appl
 _YES = frozenset({"yes", "y", "true", "t", "on", "1", "checked"})
 _NO = frozenset({"no", "n", "false", "f", "off", "0", "unchecked"})
 _NUMBER = re.compile(r"[+-]?(?:\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})", re.ASCII)
-_PERCENT = re.compile(r"\s*(?:%|percent|per cent|pct\.?)$", re.IGNORECASE)
+_PERCENT = re.compile(r" ?(?:%|percent|per cent|pct\.?)$", re.IGNORECASE)
+# A number with its unit is shorter; the rules for one would take long to say that a novel is none.
+_LONGEST_NUMBER = 100
 _DEEPEST = 4  # an option in a list in an object is 3
 # Seconds since 1970 pass this in the year 5138; milliseconds passed it in 1973.
 _MILLISECONDS_FROM = 100_000_000_000
@@ -104,7 +106,8 @@ def percentage(value: object) -> Decimal | Unread | None:
     0.5 and 1 for half a percent and one.
     """
     found = items(value)
-    read = number(_PERCENT.sub("", found[0])) if len(found) == 1 else number(found)
+    text = " ".join(found[0].split()) if len(found) == 1 else ""
+    read = number(_PERCENT.sub("", text) if 0 < len(text) <= _LONGEST_NUMBER else found)
     if isinstance(read, Decimal):
         return read.quantize(Decimal("0.01"), ROUND_HALF_UP) if 0 <= read <= 100 else UNREADABLE
     return UNREADABLE if found else None

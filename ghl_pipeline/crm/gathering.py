@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 from ghl_pipeline.crm.fetch_rules import FetchRules, Remembered
 from ghl_pipeline.crm.fetched import FetchCalls
-from ghl_pipeline.crm.identifiers import Identifiers, KnownRow
+from ghl_pipeline.crm.identifiers import Identifiers, KnownRow, Side
 from ghl_pipeline.crm.list_scan import ListWalk
+from ghl_pipeline.crm.matching import is_free
 from ghl_pipeline.ghl.client import LocationClient
 from ghl_pipeline.ghl.contact_details import FieldValue
 from ghl_pipeline.ghl.errors import GhlError
@@ -58,7 +60,13 @@ class Gathering:
         self.scan: ListWalk | None = None
         self.is_whole = True
         self.notes: list[str] = []
-        self._addresses: set[str] = set()
+        self._owners: dict[str, set[str]] = {}
+        self._others: dict[str, set[str]] = {}
+        self._asked: set[str] = set()
+        self._linked: dict[str, set[tuple[Side, int]]] = {}
+        for row in self.rows:
+            if (link := link_of(row)) is not None:
+                self._linked.setdefault(link, set()).add(row.key)
         self._opportunities = {row.opportunity_id for row in self.rows if row.opportunity_id}
         self._listed: dict[str, str] = {}
         self._named: dict[str, set[str]] = {}
@@ -72,12 +80,13 @@ class Gathering:
             if contact.id not in self.contacts and contact.id not in self.told_gone:
                 self.gone.discard(contact.id)
                 self.contacts[contact.id] = contact
-                self._addresses.update(address for address, _ in addresses_of(contact))
+                for address, is_additional in addresses_of(contact):
+                    (self._others if is_additional else self._owners).setdefault(address, set()).add(contact.id)
                 self._note_opportunities(contact)
 
-    def has_address(self, address: str | None) -> bool:
-        """Whether a contact that was gathered has the address, as its own or as an additional one."""
-        return address in self._addresses
+    def note_asked(self, addresses: Iterable[str]) -> None:
+        """Keeps that GHL was asked by these addresses and answered."""
+        self._asked.update(addresses)
 
     def list_opportunity(self, opportunity_id: str, contact_id: str) -> None:
         """Keeps whose opportunity it is, if a known lead has it."""
@@ -139,15 +148,47 @@ class Gathering:
             return True
         if not self.is_dead(row):
             return False
-        return self.has_address(row.email) or self.contact_of(row.opportunity_id) is not None
+        by_address = self._owners.get(row.email or "", set()) | self._others.get(row.email or "", set())
+        return self._has_free(by_address, row) or self.contact_of(row.opportunity_id) is not None
+
+    def wants_address(self, row: KnownRow) -> bool:
+        """Whether GHL has to be asked by the row's e-mail.
+
+        A contact that came for another reason and has the address says nothing of who else has it, and who has it as
+        its own goes before. Only after all of the list came it is known who that is.
+        """
+        if row.email in self._asked or not self.is_dead(row):
+            return False
+        all_came = self.scan is not None and self.scan.is_complete
+        return not (all_came and self._has_free(self._owners.get(row.email or "", set()), row))
+
+    def may_have_come(self, row: KnownRow) -> bool:
+        """Whether somebody was gathered who would be given to the row, which has no living contact."""
+        if link_of(row) in self.contacts or not is_free(row, self.gone):
+            return False
+        has_address = row.email in self._owners or row.email in self._others
+        return has_address or self.contact_of(row.opportunity_id) is not None
+
+    def _has_free(self, contact_ids: AbstractSet[str], row: KnownRow) -> bool:
+        return any(self._is_free(contact_id, row) for contact_id in contact_ids)
+
+    def _is_free(self, contact_id: str, row: KnownRow) -> bool:
+        """Whether the contact is no other row's: of the same side, or a vendor's, who is no lead."""
+        owners = self._linked.get(contact_id, set()) - {row.key}
+        return not any(side in (row.side, Side.VENDOR) for side, _ in owners)
 
     def was_scanned_for(self, row: KnownRow) -> bool:
         """Whether the list was gone through for this row not long ago, for the same want of a contact."""
         return row.scanned and self.is_recent(row) and (row.outcome != "found" or link_of(row) is None)
 
     def wants_last_resort(self, row: KnownRow) -> bool:
-        """Whether only opportunities or the list can still find the row's contact, and did not fail to lately."""
-        can_be_found = askable_address(row.email) is not None or row.opportunity_id is not None
+        """Whether only opportunities or the list can still find the row's contact, and did not fail to lately.
+
+        GHL answers with all who have an e-mail as their own, so that the list has nobody else.
+        """
+        is_others = row.email in self._asked and row.email in self._owners
+        by_address = askable_address(row.email) is not None and not is_others
+        can_be_found = by_address or row.opportunity_id is not None
         return can_be_found and self.is_dead(row) and not self.is_found(row) and not self.was_scanned_for(row)
 
     def error_of(self, row: KnownRow) -> GhlError | None:
@@ -155,9 +196,14 @@ class Gathering:
         link = link_of(row)
         if link in self.failed_ids:
             return self.failed_ids[link]
-        if self.is_found(row) or not self.is_dead(row):
+        if not self.is_dead(row):
             return None
-        failed = self.failed_addresses.get(row.email or "") or self.failed_opportunities.get(row.opportunity_id or "")
+        # Whoever came for another reason may not be the one whom the address would have found.
+        if self.wants_address(row) and (row.email or "") in self.failed_addresses:
+            return self.failed_addresses[row.email or ""]
+        if self.is_found(row):
+            return None
+        failed = self.failed_opportunities.get(row.opportunity_id or "")
         unscanned = self.scan.error if self.scan is not None and self.wants_last_resort(row) else None
         return failed or unscanned
 

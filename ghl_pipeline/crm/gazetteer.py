@@ -43,8 +43,8 @@ class CountyName:
     is_plural: bool = False
 
     def as_county(self) -> "CountyName":
-        """The same name with the word "County"."""
-        return replace(self, is_explicit=True)
+        """The same name with the word "County" of its own."""
+        return replace(self, is_explicit=True, is_plural=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,13 @@ from ghl_pipeline.hydration.matching import normal_address
 # What a row is looked up by, as one value: a row that has changed in it counts as never looked up. The address in the
 # form of the unique index, because another spelling of it is no other question.
 _ASKED = "md5(json_build_array({row}.ghl_contact_id, lower(btrim({row}.email)), {opportunity})::text)"
+# A row that somebody marks back by hand is looked up by the next run, not when its lookup is old. The mark is beside
+# the digest, not in it, as the run that found the contact gone sets it itself.
+_REMEMBERED = "{asked} || CASE WHEN {row}.status = '{missing}' THEN ' missing' ELSE '' END"
+
+
+# The status of a row whose contact is gone.
+MISSING_STATUS = "inactive_ghl_deleted"
 
 
 class Side(StrEnum):
@@ -30,10 +37,12 @@ class KnownRow:
         email: normalised; None when blank.
         opportunity_id: of a lead; None when blank.
         status: as it is.
-        looked_up: when it was last looked up by exactly these identifiers; None when never.
+        looked_up: when it was last looked up by exactly these identifiers, marked as missing or not as it is now; None
+            when never.
         outcome: `found`, `not_found` or `gone`, what that came to.
         scanned: whether the list of contacts was gone through for it then.
-        asked: the digest of these identifiers, as `crm_lookups` keeps it.
+        asked: the digest of these identifiers.
+        updated_at: when it was last changed; None where nobody asks.
     """
 
     side: Side
@@ -46,6 +55,7 @@ class KnownRow:
     outcome: str | None = None
     scanned: bool = False
     asked: str = ""
+    updated_at: datetime | None = None
 
     @property
     def key(self) -> tuple[Side, int]:
@@ -71,6 +81,11 @@ def asked_sql(side: Side, row: str) -> str:
     return _ASKED.format(row=row, opportunity=f"{row}.ghl_opportunity_id" if side is Side.LEAD else "NULL")
 
 
+def remembered_sql(side: Side, row: str) -> str:
+    """As `asked_sql`, and whether the row is marked as missing: what `crm_lookups` keeps."""
+    return _REMEMBERED.format(asked=asked_sql(side, row), row=row, missing=MISSING_STATUS)
+
+
 def table_of(side: Side) -> str:
     """The table that holds the rows of a side."""
     return "vendors" if side is Side.VENDOR else "leads"
@@ -85,15 +100,15 @@ def _load(connection: Connection, client_id: int, side: Side) -> tuple[KnownRow,
     opportunity = "row.ghl_opportunity_id" if side is Side.LEAD else "NULL::text"
     query = text(f"""
         SELECT row.id, row.ghl_contact_id, row.email, {opportunity} AS opportunity_id, row.status, row.asked,
-               lookup.looked_up_at, lookup.outcome, coalesce(lookup.scanned, false) AS scanned
+               row.updated_at, lookup.looked_up_at, lookup.outcome, coalesce(lookup.scanned, false) AS scanned
         FROM (
-            SELECT row.*, {asked_sql(side, "row")} AS asked
+            SELECT row.*, {asked_sql(side, "row")} AS asked, {remembered_sql(side, "row")} AS remembered
             FROM {table_of(side)} AS row
             WHERE row.client_id = :client_id
         ) AS row
         LEFT JOIN crm_lookups AS lookup
             ON lookup.client_id = row.client_id AND lookup.side = :side AND lookup.row_id = row.id
-            AND lookup.asked = row.asked
+            AND lookup.asked = row.remembered
         ORDER BY row.id
     """)  # noqa: S608 - the names are this module's own
     rows = connection.execute(query, {"client_id": client_id, "side": side.value}).mappings()
@@ -112,6 +127,7 @@ def _known(side: Side, row: RowMapping) -> KnownRow:
         outcome=row["outcome"],
         scanned=row["scanned"],
         asked=row["asked"],
+        updated_at=row["updated_at"],
     )
 
 

@@ -61,7 +61,12 @@ def lead_rules(protected: frozenset[str], began_at: datetime) -> SideRules[LeadV
 
 
 def merged_lead(row: Row, values: LeadValues, protected: frozenset[str], began_at: datetime) -> Columns:
-    """The lead with what its contact says."""
+    """The lead with what its contact says.
+
+    One that has opted out keeps the address that it opted out with: under another one nobody would know of it, and a
+    contact that has the old one would be written to.
+    """
+    own_status = status_of_its_own(row, first=FIRST_STATUS)
     said = {
         "phone": values.phone,
         "first_name": values.first_name,
@@ -74,10 +79,8 @@ def merged_lead(row: Row, values: LeadValues, protected: frozenset[str], began_a
         **_place(row["zip_code"], row["county"], row["state"], values),
         **_enrichment(row, values),
         "ghl_contact_id": values.contact_id,
-        "email": kept_address(row["email"], values.email),
-        "status": lead_status(
-            status_of_its_own(row, first=FIRST_STATUS), row["opted_out_at"], is_new=values.is_new, protected=protected
-        ),
+        "email": row["email"] if _keeps_address(row, own_status) else kept_address(row["email"], values.email),
+        "status": lead_status(own_status, row["opted_out_at"], is_new=values.is_new, protected=protected),
         "status_before_missing": None,
         "contact_deleted_at": None if _is_alive(row, values, began_at) else row["contact_deleted_at"],
     }
@@ -115,11 +118,20 @@ def lost_lead(row: Row) -> Columns:
 
     Where only the status said that the person must not be written to, it is noted, as this status takes its place.
     """
-    opted_out = str(row["status"]).strip().lower() in OPTED_OUT
+    opted_out = _says_opted_out(row["status"])
     return lost_row(row) | {
         "contact_deleted_at": row["contact_deleted_at"] or row["now"],
         "opted_out_at": row["opted_out_at"] or (row["now"] if opted_out else None),
     }
+
+
+def _says_opted_out(status: object) -> bool:
+    return str(status).strip().lower() in OPTED_OUT
+
+
+def _keeps_address(row: Row, own_status: str) -> bool:
+    has_opted_out = row["opted_out_at"] is not None or _says_opted_out(own_status)
+    return has_opted_out and not is_blank(row["email"])
 
 
 def _is_alive(row: Row, values: LeadValues, began_at: datetime) -> bool:

@@ -81,6 +81,7 @@ async def walk_list(
     keep: Callable[[Sequence[Contact]], None],
     *,
     cap: int,
+    page_size: int = MAX_PAGE,
     first: SearchPage | None = None,
 ) -> ListWalk:
     """Goes through the pages of a search, by cursor.
@@ -90,7 +91,8 @@ async def walk_list(
         search: what is asked; its page limit is lowered where the cap is nearer.
         keep: is given the contacts of each page.
         cap: most contacts that are asked for.
-        first: the first page, if it was asked for already.
+        page_size: contacts that are asked for at a time.
+        first: the first page, if it was asked for already, with as many.
 
     Raises:
         GhlError: GHL is down, or the location refuses. What came before was kept.
@@ -98,7 +100,7 @@ async def walk_list(
     walk, marks = ListWalk(), _Marks()
     page: SearchPage | GhlError | None = first
     while True:
-        limit = min(MAX_PAGE, cap - walk.received - walk.unreadable)
+        limit = min(page_size, cap - walk.received - walk.unreadable)
         page = page or await page_or_error(client, replace(search, page_limit=limit))
         if isinstance(page, GhlError):
             walk.error = page

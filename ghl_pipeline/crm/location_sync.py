@@ -6,6 +6,7 @@ else wrote in between are left out of that, and looked up again.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from sqlalchemy import Engine
@@ -15,11 +16,11 @@ from ghl_pipeline.crm.custom_fields import FieldIds, normal_key
 from ghl_pipeline.crm.fetch import fetch
 from ghl_pipeline.crm.fetch_rules import FetchRules, Remembered
 from ghl_pipeline.crm.fetched import Fetched, FetchMode
-from ghl_pipeline.crm.identifiers import Identifiers, load_identifiers
+from ghl_pipeline.crm.identifiers import Identifiers, Side, load_identifiers
 from ghl_pipeline.crm.lead_store import lead_rules
 from ghl_pipeline.crm.memory import load_remembered, remember
-from ghl_pipeline.crm.missing import MOST_MISSING, check_share
-from ghl_pipeline.crm.report import CrmPartlyFailed, CrmReport
+from ghl_pipeline.crm.missing import MOST_MISSING, Missing, TooManyMissing, check_share
+from ghl_pipeline.crm.report import CrmPartlyFailed, CrmReport, WouldStop
 from ghl_pipeline.crm.row_store import RowStore, SideCounts
 from ghl_pipeline.crm.sync_plan import Place, SyncPlan, make_plan
 from ghl_pipeline.crm.vendor_store import vendor_rules
@@ -110,7 +111,8 @@ class LocationSync:
 
         Raises:
             CrmOff: the client is not switched on.
-            TooManyMissing: so many contacts are gone that a person has to look; nothing was written.
+            TooManyMissing: so many contacts are gone that a person has to look; nothing was written. Of a dry run
+                it is `WouldStop`, which has the report.
             CrmPartlyFailed: some rows could not be looked up; the others are in step. It has the report.
             GhlError: GHL is down, or the location refuses; nothing was written.
         """
@@ -121,13 +123,13 @@ class LocationSync:
         place, warnings = await self._place(start.settings)
         fetched = await self._fetched(start)
         plan = await in_thread(make_plan, start.identifiers, fetched, place)
-        missing = check_share(
-            start.identifiers,
-            plan.vendors.lost | plan.leads.lost,
-            location_id=self.access.location_id,
-            most_missing=self.rules.most_missing,
-            accept=self.options.accept_missing,
-        )
+        would_stop: TooManyMissing | None = None
+        try:
+            missing = self._missing(start.identifiers, plan, accept=self.options.accept_missing)
+        except TooManyMissing as error:
+            if not self.options.dry_run:
+                raise
+            would_stop, missing = error, self._missing(start.identifiers, plan, accept=True)
         vendors, leads = await in_thread(self._write, start.identifiers, fetched, plan)
         report = replace(
             self._report(fetched, plan, vendors, leads),
@@ -135,11 +137,22 @@ class LocationSync:
             requests=self.client.usage.calls,
             seconds=round(time.monotonic() - began, 3),
             seconds_waited_on_limit=round(self.client.usage.waited_seconds, 3),
-            warnings=(*warnings, *fetched.notes),
+            warnings=(*warnings, *fetched.notes, *_warnings(plan)),
         )
+        if would_stop is not None:
+            raise WouldStop(report, would_stop)
         if fetched.failed:
             raise CrmPartlyFailed(report, _curable_first(fetched))
         return report
+
+    def _missing(self, identifiers: Identifiers, plan: SyncPlan, *, accept: bool) -> Mapping[Side, Missing]:
+        return check_share(
+            identifiers,
+            plan.vendors.lost | plan.leads.lost,
+            location_id=self.access.location_id,
+            most_missing=self.rules.most_missing,
+            accept=accept,
+        )
 
     def _start(self) -> _Start:
         with self.engine.connect() as connection:
@@ -220,6 +233,7 @@ class LocationSync:
             classes=plan.classes,
             reasons=plan.reasons,
             reclassified=plan.reclassified,
+            known_staff=plan.known_staff,
             errors=len(fetched.failed),
             conflicts=vendors.conflicts + leads.conflicts + plan.vendors.conflicts + plan.leads.conflicts,
             ambiguous=plan.vendors.ambiguous + plan.leads.ambiguous,
@@ -228,6 +242,16 @@ class LocationSync:
             unreadable_fields=plan.unreadable_fields,
             calls={name: count for name, count in calls.items() if count},
         )
+
+
+def _warnings(plan: SyncPlan) -> list[str]:
+    if not plan.known_staff:
+        return []
+    told = (
+        f"{plan.known_staff} vendors or leads are linked to contacts of staff, so that nothing of these is taken over; "
+        f"if they are none, change the contact's type in GHL, or the e-mail or phone that it shares with a user"
+    )
+    return [told]
 
 
 def _curable_first(fetched: Fetched) -> GhlError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ghl_pipeline.crm.identifiers import KnownRow
+from ghl_pipeline.crm.identifiers import KnownRow, Side
 from ghl_pipeline.crm.missing import MISSING_STATUS
 from ghl_pipeline.ghl.ids import is_contact_id
 from ghl_pipeline.ghl.payloads import Contact
@@ -47,6 +47,7 @@ def match(
     gone: AbstractSet[str],
     may_create: Callable[[Contact], bool],
     contact_of_opportunity: Mapping[str, str] | None = None,
+    failed: Collection[tuple[Side, int]] = (),
 ) -> Matches:
     """Finds each row's contact, and the contacts that want a row.
 
@@ -59,8 +60,9 @@ def match(
         gone: contacts that GHL said are gone.
         may_create: whether a contact that has no row gets one.
         contact_of_opportunity: the contact of each opportunity that is known.
+        failed: rows that could not be looked up, so that somebody else may be their contact: they get none.
     """
-    matching = _Matching(rows, contacts, gone)
+    matching = _Matching(rows, contacts, gone, frozenset(failed))
     matching.by_link()
     matching.by_address()
     matching.by_opportunity(contact_of_opportunity or {})
@@ -74,6 +76,7 @@ class _Matching:
     rows: Sequence[KnownRow]
     contacts: Mapping[str, Contact]
     gone: AbstractSet[str]
+    failed: AbstractSet[tuple[Side, int]]
     contact_of: dict[int, str] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     ambiguous_rows: dict[int, str] = field(default_factory=dict)
@@ -158,7 +161,8 @@ class _Matching:
         return addresses
 
     def _free_rows(self) -> list[KnownRow]:
-        return [row for row in self.rows if row.id not in self.contact_of and is_free(row, self.gone)]
+        free = [row for row in self.rows if row.id not in self.contact_of and is_free(row, self.gone)]
+        return [row for row in free if row.key not in self.failed]
 
     def _free_contacts(self) -> list[Contact]:
         return [each for each in self.contacts.values() if each.id not in self.taken and is_contact_id(each.id)]

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from ghl_pipeline.crm.fetch_rules import Remembered
 from ghl_pipeline.crm.fetched import Fetched, FetchMode
-from ghl_pipeline.crm.identifiers import Identifiers, KnownRow, Side, asked_sql, table_of
+from ghl_pipeline.crm.identifiers import Identifiers, KnownRow, Side, asked_sql, remembered_sql, table_of
 from ghl_pipeline.database.rows import as_array, as_json_list, as_json_rows
 
 
@@ -67,15 +67,16 @@ def _remember_rows(
         ), contact AS (
             SELECT json_array_elements_text(CAST(:contacts AS json)) AS id
         ), row AS (
-            SELECT row.id, row.ghl_contact_id, {asked_sql(side, "row")} AS asked
+            SELECT row.id, row.ghl_contact_id, {asked_sql(side, "row")} AS asked,
+                   {remembered_sql(side, "row")} AS remembered
             FROM {table_of(side)} AS row
             WHERE row.client_id = :client_id
         )
         INSERT INTO crm_lookups AS lookup (client_id, side, row_id, asked, outcome, scanned, looked_up_at)
-        SELECT :client_id, :side, row.id, row.asked,
+        SELECT :client_id, :side, row.id, row.remembered,
                CASE WHEN contact.id IS NULL THEN told.outcome ELSE 'found' END, :scanned, :began_at
         FROM row
-        LEFT JOIN contact ON contact.id = row.ghl_contact_id
+        LEFT JOIN contact ON contact.id = btrim(row.ghl_contact_id)
         LEFT JOIN told ON told.id = row.id AND told.asked = row.asked
         WHERE contact.id IS NOT NULL OR told.id IS NOT NULL
         ON CONFLICT (client_id, side, row_id) DO UPDATE
@@ -94,12 +95,13 @@ def _remember_rows(
 
 
 def _outcome(row: KnownRow, fetched: Fetched) -> str | None:
-    """What the row's lookup came to; None for one that was not looked up."""
+    """What the lookup of a row came to that is not linked to what came; None for one that was not looked up.
+
+    Somebody who came for it and is not the row's all the same (of several, or of the other side) is not found.
+    """
     if row.contact_id in fetched.gone:
         return "gone"
-    if row.key in fetched.found:
-        return "found"
-    if row.key not in fetched.not_found:
+    if row.key not in fetched.found and row.key not in fetched.not_found:
         return None
     # A contact that is gone is not asked for again for a while, and stays so until then.
     return "gone" if row.outcome == "gone" else "not_found"

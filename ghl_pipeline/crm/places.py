@@ -14,6 +14,10 @@ _NO_ZIP_BEFORE = re.compile(
     r"(?:\b(?:box|apt|apartment|unit|suite|ste|room|rm|lot|no|hwy|highway|route|rte|rt|road|cr|fm|sr)\b\.?\s*#?|#)\s*$",
     re.IGNORECASE,
 )
+# No address is longer; forms take whole letters, and each number in them would be looked at.
+_LONGEST_ADDRESS = 400
+# More than the words that say what is no ZIP code take up, with what stands around them.
+_BEFORE = 30
 _FIVE_DIGITS = re.compile(r"(?<![\w-])(\d{5})(?:-\d{4})?(?![\w-])", re.ASCII)
 
 
@@ -43,13 +47,18 @@ def place_of(zip_code: str | None) -> Place | None:
 
 
 def _zip_of_address(details: ContactDetails) -> str | None:
-    address = (details.address or "").strip()
+    address = _end_of(" ".join((details.address or "").split()))
     own_state = state_code(details.state or "")
     for found in reversed(list(_FIVE_DIGITS.finditer(address))):
         is_house_number = found.start() == 0 and found.end() < len(address)
-        if is_house_number or _NO_ZIP_BEFORE.search(address[: found.start()]):
+        if is_house_number or _NO_ZIP_BEFORE.search(address[max(0, found.start() - _BEFORE) : found.start()]):
             continue
         place = gazetteer().place(found[1])
         if place and (own_state is None or place.state not in STATES or place.state == own_state):
             return found[1]
     return None
+
+
+def _end_of(address: str) -> str:
+    """The last words of an address: a ZIP code is at its end. The first that is left may be a half."""
+    return address if len(address) <= _LONGEST_ADDRESS else address[-_LONGEST_ADDRESS:].partition(" ")[2]

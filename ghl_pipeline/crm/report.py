@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from ghl_pipeline.crm.missing import TooManyMissing
 from ghl_pipeline.ghl.errors import GhlError
 from ghl_pipeline.orchestration.failures import PartlyFailed
 from ghl_pipeline.orchestration.reports import Report, Value, bar_chart
@@ -36,6 +37,7 @@ class CrmReport:
         classes: of them, how many are a vendor, a lead, staff, or other.
         reasons: of them, by why they are that.
         reclassified: of them, leads that are vendors now; their lead's row is left as it is.
+        known_staff: vendors and leads that are linked to contacts of staff, and were left as they are.
         errors: vendors and leads that could not be looked up.
         conflicts: contacts and rows left alone, in part or whole, because a contact or an address is another row's.
         ambiguous: addresses with several contacts of which none is the likelier one.
@@ -65,6 +67,7 @@ class CrmReport:
     classes: Mapping[str, int] = field(default_factory=dict[str, int])
     reasons: Mapping[str, int] = field(default_factory=dict[str, int])
     reclassified: int = 0
+    known_staff: int = 0
     errors: int = 0
     conflicts: int = 0
     ambiguous: int = 0
@@ -111,6 +114,7 @@ class CrmReport:
                 "unclassified": self.unclassified,
                 "staff": self.staff,
                 "reclassified": self.reclassified,
+                "known_staff": self.known_staff,
                 "errors": self.errors,
                 **self._cost(),
                 "warnings": "; ".join(self.warnings),
@@ -189,6 +193,14 @@ class CrmPartlyFailed(PartlyFailed):
             f"up and were left as they are, nobody of them marked missing; the others are in step. The reason, of the "
             f"first: {error}. The next run looks them up again"
         )
+
+
+class WouldStop(TooManyMissing):
+    """A dry run saw that a run that writes would stop, as `TooManyMissing`. Holds the report of what it would write."""
+
+    def __init__(self, report: CrmReport, error: TooManyMissing) -> None:
+        self.report = report
+        super().__init__(f"A run that writes would stop here. {error}", error.sides)
 
 
 def _rows(name: str, unit: str, counts: Mapping[str, int]) -> list[dict[str, int | float | str]]:

@@ -6,6 +6,7 @@ from itertools import zip_longest
 from ghl_pipeline.crm.gathering import Gathering, link_of, links_of
 from ghl_pipeline.crm.identifiers import KnownRow, Side
 from ghl_pipeline.crm.list_scan import page_or_error
+from ghl_pipeline.crm.whole_list import costs_no_more, scan
 from ghl_pipeline.ghl.errors import TransientGhlError
 from ghl_pipeline.ghl.payloads import Contact, SearchPage
 from ghl_pipeline.ghl.search import ContactSearch, any_of, changed_since, fits_eq
@@ -39,7 +40,7 @@ class RowLookups:
             GhlError: GHL is down, or the location refuses.
         """
         await self._ask_links(rows)
-        await self._ask_addresses([row for row in rows if self._at.is_dead(row) and not self._at.is_found(row)])
+        await self._ask_addresses([row for row in rows if self._at.wants_address(row)])
 
     async def fetch_ids(self, ids: Sequence[str]) -> None:
         """Gathers contacts of nobody's link; one that is gone is no news. Raises as `look_up`."""
@@ -74,9 +75,14 @@ class RowLookups:
     async def _verify(self, rows: Sequence[KnownRow]) -> None:
         """Asks by GET for what the search does not know: it lags behind writes.
 
-        After a complete scan the search is as good as known, so that a sample decides about many.
+        After a complete scan the search is as good as known, so that a sample decides about many. A scan for that is
+        made where it takes fewer calls than the GETs that it saves.
         """
-        at, links = self._at, links_of(rows)
+        at = self._at
+        if at.scan is None and await costs_no_more(at, len(links_of(rows)) - at.rules.confirm_gets - 1):
+            await scan(at)
+            rows = [row for row in rows if link_of(row) not in at.contacts]
+        links = links_of(rows)
         scan_is_proof = at.scan is not None and at.scan.is_complete
         if not scan_is_proof or len(links) <= at.rules.confirm_gets:
             await self._confirm(links)
@@ -114,7 +120,8 @@ class RowLookups:
         with self._at.counting("groups_by_email"):
             found = await (self._sure if self._is_surveyed else self._unsure).find_addresses(short)
         self._take_addresses(short, found)
-        missing = self._unanswered(short)
+        answered = {address for contact in found.contacts for address, _ in addresses_of(contact)}
+        missing = [a for a in short if a not in answered and a not in self._at.failed_addresses]
         if len(short) > 1 and missing and await self._asks_otherwise_now(len(short)):
             with self._at.counting("groups_by_email"):
                 found = await self._sure.find_addresses(missing)
@@ -122,9 +129,7 @@ class RowLookups:
         with self._at.counting("single"):
             contacts, failed = await self._sure.find_long([address for address in addresses if not fits_eq(address)])
         self._take_addresses(addresses, Found([contact for contact in contacts.values() if contact], failed))
-
-    def _unanswered(self, addresses: Sequence[str]) -> list[str]:
-        return [a for a in addresses if not self._at.has_address(a) and a not in self._at.failed_addresses]
+        self._at.note_asked(address for address in addresses if address not in self._at.failed_addresses)
 
     def _take_addresses(self, addresses: Sequence[str], found: Found) -> None:
         wanted = set(addresses)

@@ -1,13 +1,14 @@
 """Rows of one side, written in sets without ever losing what somebody else wrote: how, for vendors and leads alike.
 
 The rows of a page are locked in id order and compared with what was known of them when the contacts were asked for. One
-whose link, address or status changed since is left for the next run. The rest is merged into what they hold *now*, and
-only rows that differ are written, by one statement. What a row is merged to is in `vendor_store.py` and
+that was changed since, in whatever column, is left for the next run: GHL's value was asked for before it was typed. Of
+the rest only rows that differ are written, by one statement. What a row is merged to is in `vendor_store.py` and
 `lead_store.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -52,12 +53,16 @@ class SideCounts:
 
 @dataclass(frozen=True, slots=True)
 class _Change(Generic[V]):
-    """One row's part in a page: what it was and will be, and whether a key that it wants is another row's."""
+    """One row's part in a page: what it was and will be, and whether a key that it wants is another row's.
+
+    `updated_at` is the row's after it is written, so that this run's own writing is not taken for somebody else's.
+    """
 
     planned: Planned[V]
     before: Row
     after: Mapping[str, object]
     lacks_key: bool
+    updated_at: datetime
 
     @property
     def differs(self) -> bool:
@@ -72,6 +77,7 @@ class _Change(Generic[V]):
             contact_id=_filled(self.after["ghl_contact_id"]),
             email=normal_address(_filled(self.after["email"])),
             status=str(self.after["status"]),
+            updated_at=self.updated_at,
         )
         return replace(self.planned, row=row)
 
@@ -178,17 +184,21 @@ class RowStore(Generic[V]):
                 wanted.append((each, row, {name: row[name] for name in self._rules.columns} | _storable(change)))
         owners = self._preview or self._new_owners()
         owners.read(connection, [(row, columns) for _, row, columns in wanted])
-        changes = [_Change(each, row, *owners.settle(each.row.id, row, columns)) for each, row, columns in wanted]
+        changes = [
+            _Change(each, row, *owners.settle(each.row.id, row, columns), updated_at=row["updated_at"])
+            for each, row, columns in wanted
+        ]
         new_rows = [{"id": change.planned.row.id, **change.after} for change in changes if change.differs]
-        if new_rows and not self._dry_run:
-            values = {"client_id": self._client_id, "rows": as_json_rows(new_rows)}
-            connection.execute(update_statement(self._rules), values)
-        return changes
+        if not new_rows or self._dry_run:
+            return changes
+        values = {"client_id": self._client_id, "rows": as_json_rows(new_rows)}
+        updated = {row.id: row.updated_at for row in connection.execute(update_statement(self._rules), values)}
+        return [replace(each, updated_at=updated.get(each.planned.row.id, each.updated_at)) for each in changes]
 
     def _locked_rows(self, connection: Connection, ids: Sequence[int]) -> dict[int, Row]:
         columns = ", ".join(self._rules.columns)
         query = text(f"""
-            SELECT id, now() AS now, {columns} FROM {table_of(self._rules.side)}
+            SELECT id, now() AS now, updated_at, {columns} FROM {table_of(self._rules.side)}
             WHERE client_id = :client_id AND id = ANY(CAST(:ids AS bigint[]))
             ORDER BY id {"" if self._dry_run else "FOR NO KEY UPDATE"}
         """)  # noqa: S608 - constants of ours
@@ -217,12 +227,8 @@ class RowStore(Generic[V]):
 
 
 def _is_as_known(row: Row, known: KnownRow) -> bool:
-    """Whether nobody linked the row, corrected its address, or gave it another status since it was read."""
-    return (
-        _filled(row["ghl_contact_id"]) == known.contact_id
-        and normal_address(row["email"]) == known.email
-        and row["status"] == known.status
-    )
+    """Whether nobody changed the row since it was read. By its time, which a transaction that began before has, too."""
+    return bool(row["updated_at"] == known.updated_at)
 
 
 def _filled(value: object) -> str | None:

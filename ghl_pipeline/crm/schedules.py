@@ -9,6 +9,7 @@ from ghl_pipeline.crm.assets import CrmConfig
 from ghl_pipeline.crm.client_settings import crm_locations
 from ghl_pipeline.crm.crm import CAPABILITY
 from ghl_pipeline.crm.jobs import sync_crm
+from ghl_pipeline.crm.missing import TooManyMissing
 from ghl_pipeline.orchestration.attempts import held_back
 
 # So many locations overlap well in one process; more are spread over the runs that the queue lets go at once.
@@ -25,7 +26,8 @@ def hourly_crm_schedule(default_status: dg.DefaultScheduleStatus) -> dg.Schedule
         execution_timezone="UTC",
         default_status=default_status,
         description="Contacts that changed, of all clients whose vendors and leads are kept in step; three requests a "
-        "location where nothing did. A location that refused its token is left out for a day.",
+        "location where nothing did. A location that refused its token, or where too many are missing, is left out "
+        "for a day.",
     )
     def hourly_crm(
         context: dg.ScheduleEvaluationContext, engine: dg.ResourceParam[Engine]
@@ -57,11 +59,13 @@ def weekly_crm_schedule(default_status: dg.DefaultScheduleStatus) -> dg.Schedule
 
 def _requests(engine: Engine, run_key: str, *, full: bool) -> list[dg.RunRequest] | dg.SkipReason:
     with engine.connect() as connection:
-        refused = held_back(connection, CAPABILITY)
+        # That too many are missing costs all lookups to find out, and stays so until a person has looked.
+        refused = held_back(connection, CAPABILITY, also=(TooManyMissing.__name__,))
         locations = [each for each in crm_locations(connection) if each not in refused]
     if not locations:
         return dg.SkipReason(
-            f"no client that is switched on for it has a usable token ({len(refused)} locations refused theirs)"
+            f"no client that is switched on for it has a usable token ({len(refused)} locations refused theirs, or "
+            "wait for a person)"
         )
     return [
         dg.RunRequest(

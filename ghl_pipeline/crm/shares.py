@@ -11,7 +11,6 @@ from sqlalchemy import Connection, text
 from ghl_pipeline.crm.identifiers import Side, table_of
 from ghl_pipeline.crm.missing import MISSING_STATUS, TooManyMissing
 from ghl_pipeline.database.blank import blank_sql
-from ghl_pipeline.errors import LocationBusy
 
 # Longer than the week between two full passes, which are what finds most of the missing; what was marked before that
 # has been seen, or would hide what is new.
@@ -20,7 +19,10 @@ RECENT_DAYS = 8
 
 @dataclass(frozen=True, slots=True)
 class LocationShare:
-    """`part` of `whole` is amiss at a location; `stopped`: its last run wrote nothing, because it would be too many."""
+    """`part` of `whole` is amiss at a location; `stopped`: a run wrote nothing, because it would be too many.
+
+    None that looks everybody up has ended there since.
+    """
 
     location_id: str
     part: int
@@ -52,9 +54,14 @@ def missing_shares(connection: Connection, side: Side) -> list[LocationShare]:
             GROUP BY row.client_id
         ) AS counts ON counts.client_id = client.id
         LEFT JOIN LATERAL (
-            SELECT state = 'failed' AND error_class = :stopped AS stopped FROM location_attempts
-            WHERE capability = 'crm' AND location_id = client.location_id AND error_class IS DISTINCT FROM :busy
-              AND NOT (state = 'succeeded' AND report @> '{{"dry_run": true}}')
+            SELECT error_class IS NOT DISTINCT FROM :stopped
+                   AND coalesce(report->'too_many' ? :side, true) AS stopped
+            FROM location_attempts
+            WHERE capability = 'crm' AND location_id = client.location_id
+              -- A pass that asks for changes does not see who is gone, so that it says nothing of them.
+              AND (error_class = :stopped
+                   OR report @> '{{"mode": "full", "dry_run": false}}'
+                   OR report @> '{{"mode": "nothing", "dry_run": false}}')
             ORDER BY id DESC LIMIT 1
         ) AS latest ON true
         ORDER BY client.id
@@ -63,7 +70,7 @@ def missing_shares(connection: Connection, side: Side) -> list[LocationShare]:
         "recent": RECENT_DAYS,
         "missing": MISSING_STATUS,
         "stopped": TooManyMissing.__name__,
-        "busy": LocationBusy.__name__,
+        "side": side.value,
     }
     return [
         LocationShare(location_id, int(part), int(whole), bool(stopped))

@@ -55,11 +55,12 @@ def _types(rules: SideRules[V]) -> str:
 
 
 def update_statement(rules: SideRules[V]) -> TextClause:
-    """Writes `rows`, JSON with ids and all columns, into `client_id`'s rows."""
+    """Writes `rows`, JSON with ids and all columns, into `client_id`'s rows; returns when each was changed."""
     return text(f"""
         UPDATE {table_of(rules.side)} AS row SET {", ".join(f"{name} = new.{name}" for name in rules.columns)}
         FROM json_to_recordset(CAST(:rows AS json)) AS new (id bigint, {_types(rules)})
         WHERE row.id = new.id AND row.client_id = :client_id
+        RETURNING row.id, row.updated_at
     """)  # noqa: S608 - constants of ours
 
 

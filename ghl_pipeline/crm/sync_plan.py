@@ -44,13 +44,14 @@ class SidePlan(Generic[V]):
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """Both sides, and what the contacts are."""
+    """Both sides, and what the contacts are; `known_staff` vendors and leads are linked to contacts of staff."""
 
     vendors: SidePlan[VendorValues]
     leads: SidePlan[LeadValues]
     classes: Mapping[str, int]
     reasons: Mapping[str, int]
     reclassified: int
+    known_staff: int
 
     @property
     def coverage_unread(self) -> int:
@@ -101,13 +102,16 @@ def make_plan(identifiers: Identifiers, fetched: Fetched, place: Place) -> SyncP
     def may_be_new_lead(contact: Contact) -> bool:
         return sign(contact) is Reason.NEW_LEAD_TAG
 
-    vendor_matches = match(identifiers.vendors, vendors, gone=fetched.gone, may_create=may_be_new_vendor)
+    vendor_matches = match(
+        identifiers.vendors, vendors, gone=fetched.gone, may_create=may_be_new_vendor, failed=fetched.failed.keys()
+    )
     lead_matches = match(
         identifiers.leads,
         leads,
         gone=fetched.gone,
         may_create=may_be_new_lead,
         contact_of_opportunity=fetched.contact_of_opportunity,
+        failed=fetched.failed.keys(),
     )
 
     def vendor(_: KnownRow | None, contact: Contact) -> VendorValues:
@@ -125,7 +129,12 @@ def make_plan(identifiers: Identifiers, fetched: Fetched, place: Place) -> SyncP
         {each.value: count for each, count in _counts(classified).items()},
         dict(Counter(each.reason.value for each in classified.values())),
         sum(each.is_reclassified for each in classified.values()),
+        sum(_is_staff(classified.get(row.contact_id or "")) for row in identifiers.rows),
     )
+
+
+def _is_staff(classified: Classified | None) -> bool:
+    return classified is not None and classified.contact_class is ContactClass.STAFF
 
 
 def _side(

@@ -38,6 +38,7 @@ class VendorValues:
         ghl_user_id: the vendor's user at the location.
         status: by the tags; None when they say nothing of it.
         unreadable: fields that hold something, but not what they are for.
+        name_is_companys: whether the company's had to do, which says nothing of what the person is called.
     """
 
     contact_id: str
@@ -56,6 +57,7 @@ class VendorValues:
     ghl_user_id: str | None
     status: str | None
     unreadable: tuple[FieldName, ...] = ()
+    name_is_companys: bool = False
 
 
 def vendor_values(contact: Contact, fields: FieldIds, default_region: str) -> VendorValues:
@@ -67,6 +69,9 @@ def vendor_values(contact: Contact, fields: FieldIds, default_region: str) -> Ve
         default_region: ISO 3166 alpha-2, for phone numbers without a country code.
     """
     details = contact.details or ContactDetails()
+    name = _name(contact)
+    # Where the names are not whole there is one, in lower case; the company's would take its place.
+    company = contact.company_name if contact.names_are_whole else None
     coverage = read_coverage(fields.value(details, FieldName.SERVICE_ZIP_CODES))
     taking_new_work = yes_or_no(fields.value(details, FieldName.TAKING_NEW_WORK))
     last_lead_assigned = moment(fields.value(details, FieldName.LAST_LEAD_ASSIGNED))
@@ -79,7 +84,8 @@ def vendor_values(contact: Contact, fields: FieldIds, default_region: str) -> Ve
     }
     return VendorValues(
         contact_id=contact.id,
-        name=_name(contact),
+        name=name or company,
+        name_is_companys=name is None and company is not None,
         email=normal_address(contact.email),
         phone=storable_phone(contact.phone, default_region),
         company_name=contact.company_name,
@@ -99,9 +105,8 @@ def vendor_values(contact: Contact, fields: FieldIds, default_region: str) -> Ve
 
 def _name(contact: Contact) -> str | None:
     if not contact.names_are_whole:
-        return None  # there is a name, in lower case; the company's would take its place
-    full = " ".join(part for part in (contact.first_name, contact.last_name) if part)
-    return full or contact.company_name
+        return None
+    return " ".join(part for part in (contact.first_name, contact.last_name) if part) or None
 
 
 def _read(value: T | Unread | None) -> T | None:

@@ -46,6 +46,8 @@ def vendor_rules() -> SideRules[VendorValues]:
 def merged_vendor(row: Row, values: VendorValues) -> Columns:
     """The vendor with what its contact says."""
     said = {name: value for name, value in _said(values).items() if value not in (None, ())}
+    if values.name_is_companys and not is_blank(row["name"]):
+        said.pop("name", None)  # a person's name that somebody typed here is no worse for GHL having none
     return {
         **said,
         "ghl_contact_id": values.contact_id,

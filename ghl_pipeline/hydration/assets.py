@@ -8,6 +8,7 @@ from pydantic import Field
 from ghl_pipeline.hydration.hydration import Hydration
 from ghl_pipeline.hydration.options import DEFAULT_CONCURRENCY, Options, Step
 from ghl_pipeline.hydration.work_list import Scope
+from ghl_pipeline.orchestration.asked_for import asked_locations
 from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
@@ -76,7 +77,7 @@ def lead_hydration(
     context: dg.AssetExecutionContext, config: HydrationConfig, hydration: dg.ResourceParam[Hydration]
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Repairs each location's leads from its contacts; one that fails is named at the end and stops no other."""
-    locations = config.locations or list(context.partition_keys)
+    locations = asked_locations(context, config.locations)
     result = run_stoppable(context, hydration.run(locations, AssetHistory(context), _options(context, config)))
     if result.skipped:
         context.log.warning("%d locations were done before in this attempt and were skipped", len(result.skipped))

@@ -3,7 +3,7 @@
 Table: `location_attempts`. Checks, reruns and `status` read it; a run's own failure event names only the run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -13,11 +13,11 @@ from ghl_pipeline.errors import LocationBusy
 from ghl_pipeline.orchestration.failures import FailedLocation
 
 HYDRATION = "hydration"
-# Errors of a location as a whole that stay until somebody acts: `ghl.errors`, `emailbison.errors`, `locations.clients`,
-# `privacy.tokens`.
+# Errors of a location as a whole that stay until somebody acts: `ghl.errors`, `emailbison.errors`, `calendly.errors`,
+# `locations.clients`, `privacy.tokens`.
 REFUSALS = (
     "TokenRejected", "LocationAccessDenied", "ScopeMissing", "TokenMissing", "TokenUnreadable",
-    "EmailBisonAccessDenied", "EmailBisonWrongWorkspace",
+    "EmailBisonAccessDenied", "EmailBisonWrongWorkspace", "CalendlyAccessDenied",
 )  # fmt: skip
 HELD_BACK_HOURS = 24
 
@@ -115,8 +115,14 @@ def last_record(engine: Engine, location_id: str, capability: str) -> Mapping[st
     return report or {}
 
 
-def held_back(connection: Connection, capability: str) -> set[str]:
+def held_back(connection: Connection, capability: str, *, also: Sequence[str] = ()) -> set[str]:
     """Locations that refused us as a whole at the last try, less than a day ago, of clients that did not change since.
+
+    Args:
+        connection: the dashboard database.
+        capability: at which work.
+        also: classes of errors, by name, that stop this work until a person has looked. A change of how vendors and
+            leads are kept in step (`clients set-crm`) is such a look.
 
     Trying again changes nothing until somebody acts, and a run that fails every few minutes hides the new failures of
     others. A new token, or any other change of the client, lets the location go on at once; where EmailBison refused,
@@ -126,6 +132,7 @@ def held_back(connection: Connection, capability: str) -> set[str]:
         SELECT latest.location_id
         FROM clients AS client
         LEFT JOIN emailbison_workspaces AS workspace ON workspace.client_id = client.id
+        LEFT JOIN crm_clients AS crm ON crm.client_id = client.id
         CROSS JOIN LATERAL (
             SELECT location_id, state, error_class, ended_at FROM location_attempts
             WHERE capability = :capability AND location_id = client.location_id AND error_class IS DISTINCT FROM :busy
@@ -137,11 +144,14 @@ def held_back(connection: Connection, capability: str) -> set[str]:
           -- Its row changes each hour that its events are read, which says nothing of GHL's refusals.
           AND (workspace.updated_at IS NULL OR workspace.updated_at < latest.ended_at
                OR NOT starts_with(latest.error_class, 'EmailBison'))
+          AND (crm.updated_at IS NULL OR crm.updated_at < latest.ended_at
+               OR latest.error_class <> ALL(CAST(:also AS text[])))
     """)
     values = {
         "capability": capability,
         "busy": LocationBusy.__name__,
-        "refusals": list(REFUSALS),
+        "refusals": [*REFUSALS, *also],
+        "also": list(also),
         "hours": HELD_BACK_HOURS,
     }
     return set(connection.execute(query, values).scalars())

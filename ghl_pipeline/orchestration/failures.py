@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ghl_pipeline.calendly.errors import CalendlyAccessDenied
 from ghl_pipeline.errors import ConfigurationError, InvalidInput, PipelineError, UnknownClient
 from ghl_pipeline.ghl.errors import DailyQuotaReached, GhlError, PermanentGhlError
 from ghl_pipeline.privacy.redaction import safe_error_text
@@ -28,7 +29,7 @@ def describe_failure(location_id: str, error: BaseException) -> FailedLocation:
     cause = error.error if isinstance(error, PartlyFailed) and error.error else error
     # The daily quota comes back by itself.
     permanent = isinstance(
-        cause, PermanentGhlError | UnknownClient | InvalidInput | ConfigurationError
+        cause, PermanentGhlError | CalendlyAccessDenied | UnknownClient | InvalidInput | ConfigurationError
     ) and not isinstance(cause, DailyQuotaReached)
     what = safe_error_text(error)
     if not isinstance(error, PipelineError):

@@ -51,6 +51,7 @@ async def work_on_locations(
     counts: Callable[[R], Mapping[str, object]],
     concurrency: int = 50,
     may_begin: Callable[[], bool] | None = None,
+    counts_of_failure: Callable[[Exception], Mapping[str, object]] | None = None,
 ) -> LocationsResult[R]:
     """Does `work` for each location, at most `concurrency` at a time, each under a lock of the capability.
 
@@ -65,6 +66,7 @@ async def work_on_locations(
         counts: of a report, for the record; counts and ids only.
         concurrency: locations worked on at the same time; their turns come in the order of `location_ids`.
         may_begin: asked when a location's turn comes; once it says no, the location is left out.
+        counts_of_failure: of an error, for the record, as `counts`.
 
     Raises:
         asyncio.CancelledError: the run was stopped.
@@ -100,7 +102,8 @@ async def work_on_locations(
                 raise
             except Exception as error:  # noqa: BLE001 - one location's bug must not stop the others; it is on record
                 failure = _failed(engine, location_id, error)
-                await in_thread(end_attempt, engine, attempt, "failed", failure=failure)
+                known = counts_of_failure(error) if counts_of_failure else None
+                await in_thread(end_attempt, engine, attempt, "failed", failure=failure, report=known)
                 return failure
             await in_thread(end_attempt, engine, attempt, "succeeded", report=counts(report))
             return report

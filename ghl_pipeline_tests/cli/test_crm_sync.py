@@ -138,6 +138,25 @@ def test_the_question_stays_off_stdout_when_a_document_is_wanted(cli: Cli, peopl
     assert (told["written"], told["stats"]["vendors_created"]) == (True, VENDORS)
 
 
+@pytest.mark.usefixtures("at_a_terminal")
+@pytest.mark.parametrize(("pressed", "code"), [(EOFError, 1), (KeyboardInterrupt, 130)])
+def test_a_question_without_an_answer_still_ends_in_a_document(
+    cli: Cli, engine: Engine, monkeypatch: pytest.MonkeyPatch, pressed: type[BaseException], code: int
+) -> None:
+    def no_answer(_: Terminal) -> str:
+        raise pressed
+
+    monkeypatch.setattr(Terminal, "readline", no_answer)
+    before = rows(engine)
+    ended = cli("crm-sync", "--json")
+    told = ended.document()
+    assert (ended.code, told["success"], told["written"], told["stats"]["errors"]) == (code, False, False, 1)
+    assert told["error"]
+    assert rows(engine) == before
+    as_text = cli("crm-sync")
+    assert (as_text.code, told["error"] in as_text.err) == (code, True)
+
+
 def test_too_many_missing_are_marked_only_when_somebody_says_so(
     cli: Cli, people: Marketplace, client: Agency, engine: Engine
 ) -> None:
@@ -170,6 +189,50 @@ def test_that_many_would_be_marked_missing_is_in_the_question(
     no = cli("crm-sync", "--full", "--accept-missing", stdin="n\n")
     assert f"({VENDORS} vendors and {LEADS} leads of them marked missing)" in no.err
     assert rows(engine) == before
+
+
+def test_a_look_shows_how_many_would_be_marked_missing_where_a_run_would_stop(
+    cli: Cli, people: Marketplace, client: Agency, engine: Engine
+) -> None:
+    cli("crm-sync", "--yes")
+    for contact in people.contacts:
+        client.location.remove(contact.id)
+    before = rows(engine)
+    ended = cli("crm-sync", "--dry-run", "--full", "--json")
+    told = ended.document()
+    assert (ended.code, told["success"], told["written"], told["failed"][0]["error"]) == (1, False, False, "WouldStop")
+    assert {name: count for name, count in told["stats"].items() if count} == {
+        "vendors_missing_in_ghl": VENDORS, "leads_deleted": LEADS, "errors": 1,
+    }  # fmt: skip
+    assert "would stop" in told["error"]
+    assert "--accept-missing" in told["error"]
+    shown = cli("crm-sync", "--dry-run", "--full")
+    assert (shown.code, client.location.id in shown.out, "would stop" in shown.err) == (1, True, True)
+    assert rows(engine) == before
+    assert cli("crm-sync", "--dry-run", "--full", "--accept-missing").code == 0
+
+
+def test_a_location_that_would_stop_is_not_in_the_question(
+    cli: Cli,
+    people: Marketplace,
+    client: Agency,
+    add_client: AddClient,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cli("crm-sync", "--yes")
+    other = add_client("Other")
+    monkeypatch.setattr(io, "StringIO", Terminal)
+    for contact in people.contacts:
+        client.location.remove(contact.id)
+    before = rows(engine)
+    nothing = cli("crm-sync", "--full")
+    assert (nothing.code, "would be written" in nothing.err, "would stop" in nothing.err) == (1, False, True)
+    cli("clients", "set-crm", "Other", "--on")
+    other.location.add(email="ada@example.com", tags=("new lead",))
+    yes = cli("crm-sync", "--full", stdin="y\n")
+    assert (yes.code, "1 rows would be written" in yes.err, "would stop" in yes.err) == (1, True, True)
+    assert set(before) <= set(rows(engine))
 
 
 def test_a_location_that_fails_is_named_and_stops_no_other(
@@ -235,6 +298,21 @@ def test_a_location_that_another_run_is_at_is_left_to_it(
     assert ended.code == 5
     told = ended.document()
     assert (told["success"], told["busy"]) == (False, [client.location.id])
+
+
+def test_where_another_run_is_at_one_of_several_it_is_done_in_part(
+    cli: Cli, people: Marketplace, client: Agency, add_client: AddClient, engine: Engine
+) -> None:
+    add_client("Other")
+    cli("clients", "set-crm", "Other", "--on")
+    with AdvisoryLocks(engine).hold(f"crm of location {client.location.id}") as held:
+        assert held
+        ended = cli("crm-sync", "--yes", "--json")
+    told = ended.document()
+    assert (ended.code, told["success"], told["busy"]) == (1, False, [client.location.id])
+    assert told["message"] == "1 of 2 locations are in step"
+    assert "Other runs are at 1 of these locations" in told["error"]
+    assert client.location.id in ended.err
 
 
 def test_nobody_is_in_what_it_prints(cli: Cli, people: Marketplace, client: Agency) -> None:

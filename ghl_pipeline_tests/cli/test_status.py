@@ -2,9 +2,11 @@
 
 from datetime import datetime
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from ghl_pipeline.database.leases import LocationLeases
+from ghl_pipeline.orchestration.attempts import record_refusal
+from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.settings import Settings
 from ghl_pipeline_tests.cli.conftest import AddClient, Cli
 from ghl_pipeline_tests.fixtures.project import add_sample_agency
@@ -89,3 +91,41 @@ def test_what_fails_besides_hydration_is_shown_until_it_succeeds(
     sandbox.faults(client.location.id)
     assert cli("import-messages").code == 0
     assert cli("status", "--json").document()["locations"][0]["failing"] == {}
+
+
+def test_drafts_and_accounts_that_fail_are_shown_too(cli: Cli, add_client: AddClient, engine: Engine) -> None:
+    client = add_client()
+    for work in ("drafts", "senders"):
+        failure = FailedLocation(client.location.id, "SomeError", f"SomeError: {work} failed", permanent=False)
+        record_refusal(engine, failure, None, work)
+
+    (status,) = cli("status", "--json").document()["locations"]
+
+    assert status["failing"] == {work: f"SomeError: {work} failed" for work in ("drafts", "senders")}
+    assert "senders failed" in cli("status").out
+
+
+def test_the_age_of_the_free_times_is_shown_and_what_has_to_be_known_of_fresh_ones(
+    cli: Cli, add_client: AddClient, engine: Engine
+) -> None:
+    client = add_client()
+    with engine.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO booking_calendars (client_id, booking_link, state, reason, refreshed_at)
+                SELECT id, 'https://example.com/widget/booking/roof', 'fresh', 'time_zone_unread',
+                    now() - interval '26 hours 5 minutes'
+                FROM clients
+            """)
+        )
+    (status,) = cli("status", "--json").document()["locations"]
+    assert status["location"] == client.location.id
+    assert datetime.fromisoformat(status["calendar_refreshed_at"]).tzinfo is not None
+    shown = cli("status").out
+    assert "1 d 2 h ago" in shown
+    assert "locations.readonly" in shown
+    for age, words in (("3 hours 7 minutes", "3 h 7 min ago"), ("4 minutes", "4 min ago"), (None, "never")):
+        with engine.begin() as connection:
+            query = text("UPDATE booking_calendars SET refreshed_at = now() - CAST(:age AS interval)")
+            connection.execute(query, {"age": age})
+        assert words in cli("status").out

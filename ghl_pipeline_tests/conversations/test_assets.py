@@ -116,6 +116,15 @@ def test_every_location_is_materialized_once_with_its_counts(locations: list[Loc
     assert [runner.materializations(location)[0]["messages_imported"] for location in locations] == [0, 0, 0]
 
 
+def test_a_run_for_no_location_fails_and_says_how_to_name_some(locations: list[Location], runner: Runner) -> None:
+    result = runner.run()
+    assert not result.success
+    failure = next(event for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_FAILURE)
+    data = failure.step_failure_data.user_failure_data
+    assert data is not None
+    assert "launch it for partitions" in str(data.description)
+
+
 def test_a_location_that_fails_is_named_with_the_scope_it_lacks_and_stops_no_other(
     locations: list[Location], runner: Runner, sandbox: Sandbox, engine: Engine
 ) -> None:

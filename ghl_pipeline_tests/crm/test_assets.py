@@ -17,7 +17,7 @@ from ghl_pipeline.crm.client_settings import set_crm
 from ghl_pipeline.crm.crm import ASSETS
 from ghl_pipeline.database.locks import AdvisoryLocks
 from ghl_pipeline.definitions import build_defs
-from ghl_pipeline.locations.clients import add_client
+from ghl_pipeline.locations.clients import add_client, deactivate_client
 from ghl_pipeline.orchestration.partition_sync import sync_partitions
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.sandbox.marketplace import Marketplace, marketplace
@@ -184,6 +184,43 @@ def test_a_partition_that_is_not_switched_on_gets_its_events_and_costs_nothing(
     assert tried == {locations[0].id, locations[2].id}
 
 
+def test_a_partition_of_a_deactivated_client_gets_its_events_and_costs_nothing(
+    locations: list[Market], runner: Runner, engine: Engine, sandbox: Sandbox
+) -> None:
+    with engine.begin() as connection:
+        deactivate_client(connection, locations[1].id)
+    assert runner.run(tags=all_of(locations)).success
+    assert [runner.events(each) for each in locations] == [[1] * 3] * 3
+    (told,) = runner.told("crm_leads", locations[1])
+    assert f"clients reactivate {locations[1].id}" in str(told["skipped"])
+    assert sandbox.stats(locations[1].id)["requests"] == 0
+
+
+def test_a_partition_that_another_run_is_at_gets_its_events_and_is_done_by_a_retry(
+    locations: list[Market], runner: Runner, engine: Engine
+) -> None:
+    with AdvisoryLocks(engine).hold(f"crm of location {locations[1].id}") as held:
+        assert held
+        first = runner.run(tags=all_of(locations))
+    assert first.success
+    assert [runner.events(each) for each in locations] == [[1] * 3] * 3
+    (told,) = runner.told("crm_vendors", locations[1])
+    assert ("another run" in str(told["skipped"]), told["vendors_created"], told["requests"]) == (True, 0, 0)
+    retry = {**all_of(locations), "dagster/root_run_id": first.run_id, "dagster/retry_number": "1"}
+    assert runner.run(tags=retry).success
+    assert runner.told("crm_vendors", locations[1])[0]["vendors_created"] == VENDORS - 1
+    assert [runner.events(each) for each in locations] == [[1] * 3, [2] * 3, [1] * 3]
+
+
+def test_a_run_for_no_location_fails_and_says_how_to_name_some(locations: list[Market], runner: Runner) -> None:
+    result = runner.run()
+    assert not result.success
+    failure = next(event for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_FAILURE)
+    data = failure.step_failure_data.user_failure_data
+    assert data is not None
+    assert "launch it for partitions" in str(data.description)
+
+
 def test_one_that_is_named_and_is_not_switched_on_is_a_failure(
     locations: list[Market], runner: Runner, engine: Engine
 ) -> None:
@@ -216,6 +253,8 @@ def test_too_many_missing_stop_the_location_and_show_in_the_checks_until_somebod
     assert not stopped.success
     assert runner.rows() == before
     assert not checks_of(stopped)["vendors_missing"]
+    # A pass by changes sees nobody who is gone; it ends well, and says nothing of them.
+    assert not checks_of(runner.run(locations=[place.id]))["vendors_missing"]
     (evaluation,) = (each for each in stopped.get_asset_check_evaluations() if each.check_name == "vendors_missing")
     assert evaluation.severity is dg.AssetCheckSeverity.ERROR
     table = evaluation.metadata["worst"]
@@ -223,6 +262,17 @@ def test_too_many_missing_stop_the_location_and_show_in_the_checks_until_somebod
     assert [record.data["location"] for record in table.records] == [place.id]
     assert runner.run(locations=[place.id], full=True, accept_missing=True).success
     assert runner.told("crm_vendors", place)[0]["vendors_missing_in_ghl"] == VENDORS
+
+
+def test_a_run_that_stopped_for_the_vendors_is_no_error_of_the_leads(locations: list[Market], runner: Runner) -> None:
+    place = locations[0]
+    runner.run(locations=[place.id])
+    for vendor in place.people.vendors:
+        place.ghl.remove(vendor.contact.id)
+    stopped = runner.run(locations=[place.id], full=True)
+    assert not stopped.success
+    checks = checks_of(stopped)
+    assert (checks["vendors_missing"], checks["leads_missing"]) == (False, True)
 
 
 def test_the_retry_of_a_crashed_run_leaves_out_what_was_done(

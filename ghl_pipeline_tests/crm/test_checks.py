@@ -135,15 +135,36 @@ def test_vendors_and_leads_that_were_marked_lately_are_weighed_by_location(clien
     assert "First" in str(results["vendors_missing"].description)
 
 
-def test_a_run_that_stopped_for_a_person_is_an_error_until_the_next_one_ends(clients: Clients) -> None:
+def test_a_run_that_stopped_for_a_person_is_an_error_until_one_that_sees_all_ends(clients: Clients) -> None:
     clients.vendors(clients.add("First"), 10)
     clients.attempt("First", "failed", "TooManyMissing")
     clients.attempt("First", "failed", "LocationBusy")
     result = clients.results()["vendors_missing"]
     assert (result.passed, result.severity) == (False, ERROR)
     assert "--accept-missing" in str(result.description)
-    clients.attempt("First", "succeeded")
+    report = '{{"mode": "{}", "dry_run": {}, "unclassified": 0, "ghl_contacts_fetched": 10}}'
+    clients.attempt("First", "succeeded", report=report.format("changes", "false"))
+    clients.attempt("First", "succeeded", report=report.format("full", "true"))
+    clients.attempt("First", "failed", "WouldStop", report=report.format("full", "true"))
+    clients.attempt("First", "failed", "GhlUnreachable")
+    assert not clients.results()["vendors_missing"].passed
+    clients.attempt("First", "succeeded", report=report.format("full", "false"))
     assert clients.results()["vendors_missing"].passed
+
+
+def test_a_full_pass_that_could_not_look_up_everybody_has_seen_who_is_gone(clients: Clients) -> None:
+    clients.vendors(clients.add("First"), 10)
+    clients.attempt("First", "failed", "TooManyMissing")
+    clients.attempt("First", "failed", "CrmPartlyFailed", report='{"mode": "full", "dry_run": false}')
+    assert clients.results()["vendors_missing"].passed
+
+
+def test_a_run_that_stopped_is_an_error_of_the_side_that_it_stopped_for(clients: Clients) -> None:
+    for location_id, sides in (("First", '["vendor"]'), ("Second", '["lead"]'), ("Third", '["vendor", "lead"]')):
+        clients.add(location_id)
+        clients.attempt(location_id, "failed", "TooManyMissing", report=f'{{"too_many": {sides}}}')
+    assert {record["location"] for record in clients.worst("vendors_missing")} == {"First", "Third"}
+    assert {record["location"] for record in clients.worst("leads_missing")} == {"Second", "Third"}
 
 
 def test_clients_that_are_off_are_not_looked_at(clients: Clients) -> None:

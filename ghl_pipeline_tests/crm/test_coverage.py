@@ -91,6 +91,11 @@ def test_states_by_code_and_by_name(value: object, states: str) -> None:
         ("Virginia Beach, VA", ["Virginia Beach City, VA"]),
         ("New York, NY", ["New York, NY"]),
         ("Broward County, FL, USA", ["Broward, FL"]),
+        ("Lake | FL", ["Lake, FL"]),
+        ("Broward;Palm Beach;FL", ["Broward, FL", "Palm Beach, FL"]),
+        ("Counties: Lake, Orange; FL", ["Lake, FL", "Orange, FL"]),
+        ("Lake and Orange counties\nFlorida\nUSA", ["Lake, FL", "Orange, FL"]),
+        (["Broward County", "Florida"], ["Broward, FL"]),
     ],
 )
 def test_counties_with_their_state_or_of_the_only_one(value: object, counties: list[str]) -> None:
@@ -136,6 +141,14 @@ def test_lists_and_ranges_of_zip_codes(value: object, zip_codes: list[str]) -> N
         ("Palm Beach County, Georgia", (K.STATES, ("GA",), ("Palm Beach, FL",), ()), ()),
         ("Broward County and 33101", (K.COUNTIES, (), ("Broward, FL",), ("33101",)), ()),
         ("33101 - Miami", (K.ZIP_CODES, (), (), ("33101",)), ("Miami",)),
+        ("33101 - Miami; FL", (K.ZIP_CODES, (), (), ("33101",)), ("Miami, FL",)),
+        ("Miami\nFL, 33101\nUSA", (K.ZIP_CODES, (), (), ("33101",)), ("Miami, FL",)),
+        ("Miami\nFL 33101\nUSA", (K.ZIP_CODES, (), (), ("33101",)), ("Miami",)),
+        ("Miami; FL; GA", (K.STATES, ("GA",), (), ()), ("Miami, FL",)),
+        ("Miami; FL, GA", (K.STATES, ("FL", "GA"), (), ()), ("Miami",)),
+        ("Miami; Lake County, FL", (K.COUNTIES, (), ("Lake, FL",), ()), ("Miami",)),
+        ("Palm Beach County; Georgia", (K.STATES, ("GA",), ("Palm Beach, FL",), ()), ()),
+        ("zip 33101; FL", (K.STATES, ("FL",), (), ("33101",)), ()),
     ],
 )
 def test_of_a_mixture_everything_is_kept_and_the_widest_is_its_kind(
@@ -153,7 +166,9 @@ def test_of_a_mixture_everything_is_kept_and_the_widest_is_its_kind(
         "Orange County", "Washington County", "Orange County, Georgia", "Baltimore, MD", "Broward, Palm Beach", "fl ga",
         "all states except California", "All states, but not CA", "FL, not GA", "tri-state area", "statewide", "yes",
         "Florida and me", "50 miles around Tampa", "10001 NW 5th St", "99999", "33101-33999", "00501-99950",
-        "305, 786, 954", "New York City", "Kansas City", "union in", "states", "Miami, USA", "....", "[[", "true",
+        "305, 786, 954", "New York City", "Kansas City", "union in", "states", "Miami, USA",
+        "Miami; FL", "Miami\nFL", "Miami\n\nFlorida\nUSA", '["Miami", "FL"]', "Miami, Orlando; FL",
+        "Tampa Bay area | FL", "Miami; USA", "....", "[[", "true",
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_kept_as_text_and_covers_nothing(text: str) -> None:
@@ -216,11 +231,34 @@ def test_letter_case_does_not_matter_for_names(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["33101,", "Lee, ", "in ", "all ", " and Lee", "(a", "[", "33101-33125 ", "FL ", "&", "12345-"]
+    "part",
+    [
+        "33101,",
+        "Lee, ",
+        "in ",
+        "all ",
+        " and Lee",
+        "(a",
+        "[",
+        "33101-33125 ",
+        "FL ",
+        "&",
+        "12345-",
+        "wide ",
+        "33101 wide ",
+    ],
 )
 def test_a_field_of_a_hundred_thousand_letters_is_read_at_once(part: str) -> None:
     # A rule that looks ahead to the end at every step takes minutes; the slowest of these takes half a second.
     text = part * (100_000 // len(part))
     began = time.perf_counter()
     assert read_coverage(text).text == text.strip()
+    assert time.perf_counter() - began < 10
+
+
+@pytest.mark.parametrize("text", ["a{}b: x", "{0}a{0}b", "all{}", "33101{}x", "Lee{}and Lake", "Lee, FL{}(x", "zip{}x"])
+def test_a_hundred_thousand_spaces_are_read_at_once(text: str) -> None:
+    # Where each space was taken for the first of its run, they took more than two minutes.
+    began = time.perf_counter()
+    read_coverage(text.format(" " * 100_000))
     assert time.perf_counter() - began < 10

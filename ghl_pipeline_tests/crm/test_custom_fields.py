@@ -1,5 +1,6 @@
 """Which field is which, and what its value says."""
 
+import time
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -179,3 +180,11 @@ def test_what_was_read_reads_the_same_again(value: list[str]) -> None:
 def test_values_are_read_of_the_right_field() -> None:
     details = holding({FieldName.TAKING_NEW_WORK: "No", FieldName.GHL_USER_ID: "user1"})
     assert FIELDS.value(details, FieldName.GHL_USER_ID) == "user1"
+
+
+def test_a_hundred_thousand_spaces_are_no_percentage_at_once() -> None:
+    # Where each space was taken for the first of its run, they took more than a minute.
+    began = time.perf_counter()
+    assert percentage("1" + " " * 100_000 + "x") is UNREADABLE
+    assert percentage("45" + " " * 100_000 + "%") == Decimal(45)
+    assert time.perf_counter() - began < 2

@@ -293,9 +293,13 @@ async def test_in_any_world_the_living_are_found_and_the_deleted_are_gone(
 # --- is so much believed
 
 
+def link_to(side: Side, number: int) -> str:
+    return f"{side.value:x<10}{number:0>10}"
+
+
 def rows_of(side: Side, number: int, *, marked: int = 0, unlinked: int = 0) -> tuple[KnownRow, ...]:
     statuses = [MISSING_STATUS] * marked + ["active"] * (number - marked)
-    links = [None] * unlinked + [f"{side.value}{n}" for n in range(unlinked, number)]
+    links = [None] * unlinked + [link_to(side, n) for n in range(unlinked, number)]
     return tuple(KnownRow(side, n, link, None, None, statuses[-n - 1]) for n, link in enumerate(links))
 
 
@@ -304,7 +308,7 @@ def rows_of(side: Side, number: int, *, marked: int = 0, unlinked: int = 0) -> t
 def test_more_than_a_fifth_of_either_side_is_not_believed(gone: int, too_many: bool, side: Side) -> None:
     rows = rows_of(side, 100)
     identifiers = Identifiers(rows, rows_of(Side.LEAD, 1000)) if side is Side.VENDOR else Identifiers((), rows)
-    ids = {f"{side.value}{n}" for n in range(gone)}
+    ids = {link_to(side, n) for n in range(gone)}
     if not too_many:
         assert check_share(identifiers, ids, location_id=LOCATION)[side] == Missing(gone, 100)
         return
@@ -318,6 +322,13 @@ def test_who_is_marked_already_or_has_no_link_counts_neither_way() -> None:
     rows = rows_of(Side.LEAD, 100, marked=50, unlinked=10)
     marked = {row.contact_id for row in rows if row.status == MISSING_STATUS and row.contact_id}
     assert check_share(Identifiers((), rows), marked, location_id=LOCATION)[Side.LEAD] == Missing(0, 40)
+
+
+def test_what_can_be_no_contacts_id_does_not_make_the_share_smaller() -> None:
+    junk = tuple(KnownRow(Side.VENDOR, 100 + n, "n/a", None, None, "active") for n in range(90))
+    rows = (*rows_of(Side.VENDOR, 10), *junk)
+    with pytest.raises(TooManyMissing, match="10 of 10 vendors"):
+        check_share(Identifiers(rows), {link_to(Side.VENDOR, n) for n in range(10)}, location_id=LOCATION)
 
 
 def test_nobody_linked_is_nobody_missing() -> None:

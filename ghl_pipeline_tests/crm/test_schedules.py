@@ -14,6 +14,7 @@ from ghl_pipeline.crm.client_settings import set_crm
 from ghl_pipeline.crm.schedules import hourly_crm_schedule, weekly_crm_schedule
 from ghl_pipeline.definitions import build_defs
 from ghl_pipeline.locations.clients import add_client, deactivate_client
+from ghl_pipeline.orchestration.attempts import held_back
 from ghl_pipeline.privacy.tokens import TokenCipher
 
 SUNDAY = datetime(2026, 5, 3, 3, 0, tzinfo=UTC)
@@ -83,6 +84,35 @@ def test_a_location_that_refused_its_token_rests_until_the_client_changes(
     assert [asked for asked, _ in asked_for(due(engine, schedule))] == [others]
     with engine.begin() as connection:
         connection.execute(text("UPDATE location_attempts SET ended_at = now() - interval '25 hours'"))
+    assert [asked for asked, _ in asked_for(due(engine, schedule))] == [locations]
+
+
+@of_both
+def test_a_location_where_too_many_are_missing_rests_until_somebody_has_looked(
+    engine: Engine, locations: list[str], schedule: Schedule
+) -> None:
+    stopped, accepted, *others = locations
+    attempt = text("""
+        INSERT INTO location_attempts (location_id, capability, state, error_class, ended_at)
+        VALUES (:id, 'crm', :state, :error, now())
+    """)
+    with engine.begin() as connection:
+        for location_id in (stopped, accepted):
+            connection.execute(attempt, {"id": location_id, "state": "failed", "error": "TooManyMissing"})
+        connection.execute(attempt, {"id": accepted, "state": "succeeded", "error": None})
+        assert held_back(connection, "crm") == set(), "it is no refusal, and holds back nothing else"
+    assert [asked for asked, _ in asked_for(due(engine, schedule))] == [[accepted, *others]]
+    with engine.begin() as connection:
+        set_crm(connection, stopped, discover=False)
+    assert [asked for asked, _ in asked_for(due(engine, schedule))] == [locations]
+    with engine.begin() as connection:
+        connection.execute(attempt, {"id": stopped, "state": "failed", "error": "TooManyMissing"})
+        connection.execute(text("UPDATE location_attempts SET ended_at = ended_at + interval '1 second'"))
+        set_crm(connection, stopped, discover=False)
+    assert [asked for asked, _ in asked_for(due(engine, schedule))] == [[accepted, *others]], "nothing was changed"
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE location_attempts SET ended_at = now() - interval '25 hours'"))
+        connection.execute(text("UPDATE clients SET name = name || '!'"))
     assert [asked for asked, _ in asked_for(due(engine, schedule))] == [locations]
 
 

@@ -309,7 +309,9 @@ async def test_a_lead_that_opts_out_meanwhile_is_not_made_a_new_one(engine: Engi
     ada = client.contact(first_name="Ada", tags=("new lead",))
     client.lead(ghl_contact_id=ada.id, status="contacted")
     with meanwhile(client, "UPDATE leads SET opted_out_at = now()"):
-        await client.sync()
+        report = await client.sync()
+    assert (report.changed_meanwhile, client.the_lead()["status"]) == (1, "contacted")
+    await client.sync(full=False)
     assert (client.the_lead()["status"], client.the_lead()["first_name"]) == ("contacted", "Ada")
 
 

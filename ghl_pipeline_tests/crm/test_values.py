@@ -48,6 +48,7 @@ def test_every_field_of_a_vendor_is_read() -> None:
     assert found == VendorValues(
         contact_id=CONTACT_ID,
         name="Ada Byron",
+        name_is_companys=False,
         email="ada@example.com",
         phone="+13055550123",
         company_name="Roofs",
