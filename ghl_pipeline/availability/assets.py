@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from ghl_pipeline.availability.availability import AVAILABILITY_SLOTS, DEFAULT_CONCURRENCY, Availability
 from ghl_pipeline.availability.checks import CHECKS, evaluate
+from ghl_pipeline.availability.report import LEFT_TO_ANOTHER
 from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
@@ -46,29 +47,47 @@ def availability_refresh(
     engine: dg.ResourceParam[Engine],
 ) -> Iterator[dg.AssetCheckResult]:
     """Refreshes each client's free times; a provider that fails is named at the end and stops no other client."""
-    locations = config.locations or list(context.partition_keys)
-    work = availability.refresh(locations, AssetHistory(context), concurrency=config.concurrency)
+    history = AssetHistory(context)
+    locations = _locations(context, config.locations)
+    work = availability.refresh(locations, history, concurrency=config.concurrency)
     result = run_stoppable(context, work)
     context.log.info("free times: %s", ", ".join(f"{name} {count}" for name, count in result.counts().items()))
     if result.not_reached:
         context.log.warning("%d locations were not reached and are first in the next run", len(result.not_reached))
     if result.busy:
         context.log.warning("%d locations were left to other runs at work there", len(result.busy))
+    not_reached: tuple[str, ...] = ()
+    if not config.locations:
+        # Dagster counts a partition of a backfill without an event as failed, and so are those that were not reached:
+        # the schedule's next run begins with them, but who asked for them by name got nothing.
+        for location_id in result.busy:
+            history.done(AVAILABILITY_SLOTS, location_id, LEFT_TO_ANOTHER)
+        not_reached = result.not_reached
     # Each location's event was logged when it was done; a result yielded here would be a second one.
     yield from evaluate(engine)
-    if result.failures:
-        raise _failure(result.failures, len(locations))
+    if result.failures or not_reached:
+        raise _failure(result.failures, not_reached, len(locations))
 
 
-def _failure(failures: Sequence[FailedLocation], locations: int) -> dg.Failure:
+def _locations(context: dg.AssetExecutionContext, configured: Sequence[str]) -> list[str]:
+    """The configured locations, else those of the run's partitions; a run without either has none to look at."""
+    if configured or not (context.has_partition_key or context.has_partition_key_range):
+        return list(configured)
+    return list(context.partition_keys)
+
+
+def _failure(failures: Sequence[FailedLocation], not_reached: Sequence[str], locations: int) -> dg.Failure:
     """The run's failure: how many locations, and each with its reason. Nothing is retried blindly."""
+    unreached = f" {len(not_reached)} were not reached in the run's time and are first in the next." * bool(not_reached)
     return dg.Failure(
-        f"{len(failures)} of {locations} locations failed; the others are done. Each reason is in this event's "
-        "metadata. Their free times are those of before and marked as stale; the next run tries again.",
+        f"{len(failures)} of {locations} locations failed.{unreached} The others are done. Each reason is in this "
+        "event's metadata. Free times of those that failed are those of before and marked as stale; the next run "
+        "tries again.",
         metadata={
             "failed_locations": dg.MetadataValue.json(
                 {f.location_id: {"error": f.error_class, "text": f.text, "permanent": f.permanent} for f in failures}
-            )
+            ),
+            **({"not_reached": dg.MetadataValue.json(list(not_reached))} if not_reached else {}),
         },
         allow_retries=False,
     )

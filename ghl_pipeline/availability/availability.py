@@ -27,7 +27,8 @@ from ghl_pipeline.privacy.tokens import TokenCipher
 
 CAPABILITY = "availability"
 AVAILABILITY_SLOTS = "availability_slots"
-# Those that hang are waiting, and cost next to nothing.
+# Those that hang are waiting, and cost next to nothing. While fewer hang than that, they hold up nobody; if more do,
+# the others wait for a client's time, 20 s, per fifty.
 DEFAULT_CONCURRENCY = 50
 # Of the run's time, for reading and writing rows; at most so many seconds.
 RESERVE_SHARE, MOST_RESERVE_SECONDS = 0.1, 10.0

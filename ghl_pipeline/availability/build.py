@@ -6,11 +6,16 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from ghl_pipeline.availability.availability import Availability, AvailabilityRules
+from ghl_pipeline.availability.refresh import STEP_SHARE
 from ghl_pipeline.calendly.client import CalendlyClient, open_calendly
 from ghl_pipeline.calendly.retries import RetryPolicy
 from ghl_pipeline.locations.opening import client_opener
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import Settings
+
+# Of a step of the resolution: a pause that Calendly asks for and that does not fit into the step is a rate limit, and
+# would be taken for a hang if the step ended first.
+CALENDLY_SHARE = 0.9
 
 
 def build_availability(settings: Settings, engine: Engine) -> Availability:
@@ -28,8 +33,7 @@ def build_availability(settings: Settings, engine: Engine) -> Availability:
         run_seconds=settings.availability_run_seconds,
         calendly_chunk_days=settings.calendly_chunk_days,
     )
-    # A pause that Calendly asks for and that does not fit is a rate limit, and not to be taken for a hang.
-    policy = RetryPolicy(deadline_seconds=rules.budget_seconds / 2)
+    policy = RetryPolicy(deadline_seconds=rules.budget_seconds * STEP_SHARE * CALENDLY_SHARE)
 
     def calendly(location_id: str, token: SecretStr) -> AbstractAsyncContextManager[CalendlyClient]:
         return open_calendly(

@@ -6,7 +6,7 @@ Functions on a connection, in the caller's transaction. What the last look broug
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 
 from pydantic import SecretStr
 from sqlalchemy import Connection, case, func, select, text, update
@@ -34,8 +34,9 @@ class ClientCalendar:
         calendly_token_encrypted: None when there is none.
         provider: as resolved last.
         provider_calendar_id: likewise.
-        resolved_from: digest of what that was resolved from; None when it is not to be believed again.
-        time_zone: the calendar's as resolved last, else the client's.
+        resolved_from: as `remembered_as`; None when it is not to be believed again.
+        read_zone: the calendar's time zone as its provider said it last; None: it never did.
+        client_zone: the client's own.
         state: how its free times stand.
         reason: why they are not fresh, as stored.
         stale_since: since when they are not.
@@ -51,7 +52,8 @@ class ClientCalendar:
     provider: Provider | None
     provider_calendar_id: str | None = field(repr=False)
     resolved_from: str | None
-    time_zone: str
+    read_zone: str | None
+    client_zone: str
     state: State
     reason: str | None
     stale_since: datetime | None
@@ -72,6 +74,23 @@ class ClientCalendar:
     def digest(self) -> str:
         """Of all that a resolution starts from; what was resolved from another is not believed."""
         return digest_of(self.booking_link, self.auto_booking_calendar_id, self.calendly_token_encrypted)
+
+    @property
+    def is_remembered(self) -> bool:
+        """Whether what was resolved is of the link, calendar and token that the client has."""
+        return (self.resolved_from or "").partition(" ")[0] == self.digest
+
+    def zone_of(self, provider: Provider) -> tuple[str | None, date | None]:
+        """The time zone that this provider said last, and on which day (None: for another link, or nobody knows)."""
+        day = _day((self.resolved_from or "").partition(" ")[2]) if self.is_remembered else None
+        # A location has one zone, whatever the link; of Calendly it is that of the token's owner.
+        is_its = self.provider is provider and (provider is Provider.GHL or self.is_remembered)
+        return (self.read_zone, day) if is_its and self.read_zone else (None, None)
+
+
+def remembered_as(calendar: ClientCalendar, zone_read_on: date) -> str:
+    """What `resolved_from` is for a calendar that is to be believed again: the digest, and when its zone was read."""
+    return f"{calendar.digest} {zone_read_on.isoformat()}"
 
 
 def digest_of(link: str | None, calendar_id: str | None, token_encrypted: str | None) -> str:
@@ -184,11 +203,13 @@ def longest_waiting_first(connection: Connection, location_ids: Sequence[str]) -
 
 
 def never_tried_since_change(connection: Connection) -> set[str]:
-    """Locations whose calendar was given or changed and has not been tried since."""
+    """Locations whose calendar was given or changed, here or by the dashboard, and has not been tried since."""
+    tried_at, changed_at = booking_calendars.c.tried_at, booking_calendars.c.updated_at
     query = (
         select(clients.c.location_id)
         .join(booking_calendars)
-        .where(clients.c.active, booking_calendars.c.tried_at.is_(None))
+        # A look writes both in one transaction, and so with one time.
+        .where(clients.c.active, tried_at.is_(None) | (changed_at > tried_at))
     )
     return set(connection.execute(query).scalars())
 
@@ -225,13 +246,21 @@ def _one(connection: Connection, location_id: str) -> tuple[bool | None, ClientC
         provider=None if row.provider is None else Provider(row.provider),
         provider_calendar_id=row.provider_calendar_id,
         resolved_from=row.resolved_from,
-        time_zone=row.time_zone or row.client_zone,
+        read_zone=row.time_zone,
+        client_zone=row.client_zone,
         state=State(row.state),
         reason=row.reason,
         stale_since=row.stale_since,
         tried_at=row.tried_at,
         future_slots=row.future_slots,
     )
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _valid_link(text: str) -> str | None:

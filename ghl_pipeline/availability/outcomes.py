@@ -34,7 +34,7 @@ class ResolvedBy(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why free times are not fresh: `booking_calendars.reason`."""
+    """Why free times are not fresh, or what has to be known of them: `booking_calendars.reason`."""
 
     # The provider did not answer as it should; the next run may do better.
     TIMEOUT = "timeout"
@@ -56,6 +56,7 @@ class Reason(StrEnum):
     LINK_NOT_FOUND = "link_not_found"
     CALENDAR_INACTIVE = "calendar_inactive"
     BUG = "bug"
+    TIME_ZONE_UNREAD = "time_zone_unread"  # of free times that are fresh
     # The link is none that can be asked.
     NOT_A_LINK = "not_a_link"
     UNKNOWN_PAGE = "unknown_page"
@@ -63,6 +64,15 @@ class Reason(StrEnum):
     CALENDLY_SINGLE_USE = "calendly_single_use"
     CALENDLY_PROFILE = "calendly_profile"
 
+
+# The next run does no better until a person has acted.
+NEEDS_SOMEBODY = frozenset(
+    {
+        Reason.TOKEN_MISSING, Reason.TOKEN_UNREADABLE, Reason.TOKEN_REFUSED, Reason.SCOPE_MISSING,
+        Reason.CALENDLY_TOKEN_MISSING, Reason.CALENDLY_TOKEN_REFUSED, Reason.REJECTED, Reason.LINK_NOT_FOUND,
+        Reason.CALENDAR_INACTIVE, Reason.BUG, Reason.TIME_ZONE_UNREAD,
+    }
+)  # fmt: skip
 
 REASON_TEXTS: Mapping[Reason, str] = {
     Reason.TIMEOUT: "the calendar gave no answer within its time",
@@ -86,6 +96,8 @@ REASON_TEXTS: Mapping[Reason, str] = {
     "set-calendar --link",
     Reason.CALENDAR_INACTIVE: "the calendar is switched off at its provider; switch it on there",
     Reason.BUG: "a bug of this software; its stack is in the log of the run",
+    Reason.TIME_ZONE_UNREAD: "the calendar's time zone could not be read, so that the last known one, else the "
+    "client's own, is used; if it stays so, add the scope locations.readonly to the private integration",
     Reason.NOT_A_LINK: "the booking link is no web address",
     Reason.UNKNOWN_PAGE: "the booking link is no page of a GHL calendar or of Calendly",
     Reason.GHL_GROUP: "the booking link is of a group of GHL calendars; give the link of one calendar",

@@ -45,7 +45,7 @@ class Looked:
 
     Attributes:
         state: fresh, no_slots, stale or unsupported.
-        reason: why it is stale or unsupported.
+        reason: why it is stale or unsupported; of a fresh one, what people have to know of it.
         slots: the free times, aware, UTC, in order; only when fresh.
         resolved: the calendar that was asked.
         error: what failed, for the run; None when the state is nobody's failure.
@@ -70,11 +70,11 @@ class Refresh:
         calendly_chunk_days: int,
         now: datetime | None = None,
     ) -> None:
+        self._now = (now or datetime.now(UTC)).astimezone(UTC)
         self._calendar = calendar
         self._providers = providers
-        self._resolver = Resolver(calendar, providers, budget_seconds * STEP_SHARE)
+        self._resolver = Resolver(calendar, providers, budget_seconds * STEP_SHARE, self._now.date())
         self._calendly_chunk_days = calendly_chunk_days
-        self._now = now or datetime.now(UTC)
 
     async def look(self) -> Looked:
         """Asks, and judges the answer.
@@ -96,7 +96,8 @@ class Refresh:
                 raise gone.error from None
             found, slots = again, await self._slots_of_another(again)
         if slots:
-            return Looked(State.FRESH, slots=slots, resolved=found)
+            reason = Reason.TIME_ZONE_UNREAD if found.zone is None or found.zone.is_unread else None
+            return Looked(State.FRESH, reason, slots=slots, resolved=found)
         return await self._judge_empty(found)
 
     async def _judge_empty(self, found: Resolved) -> Looked:
@@ -137,7 +138,7 @@ class Refresh:
             ]
         except CalendarNotFound as error:
             raise _Gone(error) from None
-        zone = zone_of(found.time_zone)
+        zone = zone_of(found.zone.used if found.zone else self._calendar.client_zone)
         moments = [read_slot(text, zone) for text in texts]
         if None in moments:
             # A time that is left out would be taken for one that is not free.

@@ -9,6 +9,9 @@ from ghl_pipeline.availability.outcomes import Provider, Reason, ResolvedBy, Sta
 from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.reports import Report
 
+# Of a location that was asked for by name while another run was at its calendar.
+LEFT_TO_ANOTHER = Report({"skipped": "another run is at this calendar", "requests": 0})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AvailabilityReport:

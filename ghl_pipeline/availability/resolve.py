@@ -14,13 +14,15 @@ answer, because then it cannot be said that there is none. No web page is read.
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 
 from ghl_pipeline.availability.client_calendars import ClientCalendar
 from ghl_pipeline.availability.links import BookingLink, LinkKind, normal_url
 from ghl_pipeline.availability.outcomes import Provider, Reason, ResolvedBy, SlotsStale
 from ghl_pipeline.availability.providers import Providers
 from ghl_pipeline.availability.reasons import SHUT, reason_of
+from ghl_pipeline.availability.time_zones import Zone, zone_now
 from ghl_pipeline.calendly.client import CalendlyClient
 from ghl_pipeline.calendly.errors import CalendlyAccessDenied
 from ghl_pipeline.calendly.payloads import Account, EventType
@@ -37,18 +39,18 @@ class Resolved:
     Attributes:
         provider: whose it is.
         calendar_id: GHL's id, or the URI of Calendly's event type.
-        time_zone: the calendar's, an IANA name.
         by: the step that found it.
         is_certain: whether the next run may believe it: it is what the link names, and no step before it failed.
         was_seen: whether the provider said in this run that it exists and can be booked.
+        zone: its time zone; None only inside the resolution.
     """
 
     provider: Provider
     calendar_id: str = field(repr=False)
-    time_zone: str
     by: ResolvedBy
     is_certain: bool
     was_seen: bool
+    zone: Zone | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,13 @@ class Unresolved:
 class Resolver:
     """One resolution for one client."""
 
-    def __init__(self, calendar: ClientCalendar, providers: Providers, step_seconds: float) -> None:
+    def __init__(self, calendar: ClientCalendar, providers: Providers, step_seconds: float, today: date) -> None:
         self._calendar = calendar
         self._providers = providers
         self._step_seconds = step_seconds
+        self._today = today
+        self._zones: dict[Provider, Zone] = {}
+        self._account_zone: str | None = None
         self._failures: list[PipelineError] = []
         self._noted: list[Reason] = []
         self._ghl_is_shut = False
@@ -79,6 +84,10 @@ class Resolver:
         Raises:
             PipelineError: what was found before cannot be asked, because GHL takes no request of the location.
         """
+        found = await self._find(believe_cache=believe_cache)
+        return found if isinstance(found, Unresolved) else replace(found, zone=await self._zone_of(found.provider))
+
+    async def _find(self, *, believe_cache: bool) -> Resolved | Unresolved:
         if believe_cache and (cached := await self._cached()) is not None:
             return cached
         link, auto = self._calendar.link, self._calendar.auto_booking_calendar_id
@@ -119,7 +128,7 @@ class Resolver:
     async def _cached(self) -> Resolved | None:
         """What was found before, unless GHL says that it is no more what the link names."""
         calendar = self._calendar
-        if calendar.provider is None or not calendar.provider_calendar_id or calendar.resolved_from != calendar.digest:
+        if calendar.provider is None or not calendar.provider_calendar_id or not calendar.is_remembered:
             return None
         was_seen = False
         if calendar.provider is Provider.GHL:
@@ -136,12 +145,7 @@ class Resolver:
             except (TimeoutError, GhlError):
                 pass  # nothing was said against it; whether it answers at all, its slots will tell
         return Resolved(
-            calendar.provider,
-            calendar.provider_calendar_id,
-            calendar.time_zone,
-            ResolvedBy.CACHE,
-            is_certain=True,
-            was_seen=was_seen,
+            calendar.provider, calendar.provider_calendar_id, ResolvedBy.CACHE, is_certain=True, was_seen=was_seen
         )
 
     def _is_linked(self, found: Calendar) -> bool:
@@ -157,16 +161,16 @@ class Resolver:
         except LocationAccessDenied:
             # For another location's calendar, or for any: then the list, which is asked next, says it too.
             return None
-        return await self._usable([found] if found else [], ResolvedBy.LINK_ID)
+        return self._usable([found] if found else [], ResolvedBy.LINK_ID)
 
     async def _by_slug(self, names: Sequence[str]) -> Resolved | None:
         calendars = await (await self._ghl()).calendars()
         matches = [each for name in names for each in calendars if each.is_called(name) or each.id == name]
-        return await self._usable(matches, ResolvedBy.SLUG)
+        return self._usable(matches, ResolvedBy.SLUG)
 
     async def _by_auto_booking(self, calendar_id: str) -> Resolved | None:
         found = await self._own_calendar(calendar_id)
-        return await self._usable([found] if found else [], ResolvedBy.AUTO_BOOKING)
+        return self._usable([found] if found else [], ResolvedBy.AUTO_BOOKING)
 
     async def _by_scheduling_url(self, wanted: str) -> Resolved | None:
         client = await self._providers.calendly()
@@ -180,17 +184,12 @@ class Resolver:
         if not found.is_active:
             self._noted.append(Reason.CALENDAR_INACTIVE)
             return None
-        zone = account.time_zone or self._calendar.time_zone
+        self._account_zone = account.time_zone
         return Resolved(
-            Provider.CALENDLY,
-            found.uri,
-            zone,
-            ResolvedBy.SCHEDULING_URL,
-            is_certain=not self._failures,
-            was_seen=True,
+            Provider.CALENDLY, found.uri, ResolvedBy.SCHEDULING_URL, is_certain=not self._failures, was_seen=True
         )
 
-    async def _usable(self, found: Sequence[Calendar], by: ResolvedBy) -> Resolved | None:
+    def _usable(self, found: Sequence[Calendar], by: ResolvedBy) -> Resolved | None:
         """The first calendar that can be booked."""
         active = next((each for each in found if each.is_active), None)
         if active is None:
@@ -199,7 +198,7 @@ class Resolver:
             return None
         # The one that stands in for the link is not believed again: the link may lead somewhere by then.
         is_certain = by is not ResolvedBy.AUTO_BOOKING and not self._failures
-        return Resolved(Provider.GHL, active.id, await self._time_zone(), by, is_certain=is_certain, was_seen=True)
+        return Resolved(Provider.GHL, active.id, by, is_certain=is_certain, was_seen=True)
 
     async def _own_calendar(self, calendar_id: str) -> Calendar | None:
         """The calendar of this id, if there is one and it is the location's."""
@@ -209,12 +208,14 @@ class Resolver:
             return None
         return found if found.location_id in (None, self._calendar.location_id) else None
 
-    async def _time_zone(self) -> str:
-        """The location's, which its calendars share; no calendar says its own. Else what was known before."""
-        try:
-            return (await (await self._ghl()).location()).time_zone or self._calendar.time_zone
-        except GhlError:
-            return self._calendar.time_zone
+    async def _zone_of(self, provider: Provider) -> Zone:
+        """Outside the steps: a zone that cannot be read makes no calendar unknown. Asked for once."""
+        if provider not in self._zones:
+            told = self._account_zone if provider is Provider.CALENDLY else None
+            self._zones[provider] = await zone_now(
+                self._calendar, provider, self._providers, seconds=self._step_seconds, today=self._today, told=told
+            )
+        return self._zones[provider]
 
     async def _ghl(self) -> LocationClient:
         if self._ghl_is_shut:

@@ -23,7 +23,8 @@ def availability_schedule(default_status: dg.DefaultScheduleStatus) -> dg.Schedu
         execution_timezone="UTC",
         default_status=default_status,
         description="Free times of all active clients with a calendar, every 30 minutes, those first that have waited "
-        "longest. A location that refused its token is left out for a day, unless its calendar was changed.",
+        "longest. A location whose token was refused, by GHL or Calendly, is left out for a day, unless its calendar "
+        "was changed.",
     )
     def availability(
         context: dg.ScheduleEvaluationContext, engine: dg.ResourceParam[Engine]

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, text
 
-from ghl_pipeline.availability.client_calendars import ClientCalendar, digest_of
+from ghl_pipeline.availability.client_calendars import ClientCalendar, digest_of, remembered_as
 from ghl_pipeline.availability.outcomes import State
 from ghl_pipeline.availability.refresh import Looked
 from ghl_pipeline.database.rows import as_json_list
@@ -91,7 +91,7 @@ _WRITE = text("""
         stale_since = CASE WHEN :state = 'stale' THEN coalesce(stale_since, now()) END,
         provider = coalesce(:provider, provider),
         provider_calendar_id = coalesce(:calendar_id, provider_calendar_id),
-        time_zone = coalesce(:time_zone, time_zone),
+        time_zone = CASE WHEN :is_found THEN :time_zone ELSE time_zone END,
         resolved_from = CASE WHEN :is_found THEN :resolved_from ELSE resolved_from END
     WHERE client_id = :client_id
 """)
@@ -100,6 +100,9 @@ _COUNT = text("SELECT count(*) FROM availability_slots WHERE client_id = :client
 
 def _values(calendar: ClientCalendar, looked: Looked) -> Mapping[str, object]:
     found = looked.resolved
+    zone = None if found is None else found.zone
+    # What was found without its zone is looked for again, and the zone with it.
+    zone_read_on = zone.read_on if found is not None and found.is_certain and zone is not None else None
     return {
         "client_id": calendar.client_id,
         "state": looked.state.value,
@@ -108,6 +111,6 @@ def _values(calendar: ClientCalendar, looked: Looked) -> Mapping[str, object]:
         "is_found": found is not None,
         "provider": None if found is None else found.provider.value,
         "calendar_id": None if found is None else found.calendar_id,
-        "time_zone": None if found is None else found.time_zone,
-        "resolved_from": calendar.digest if found is not None and found.is_certain else None,
+        "time_zone": None if zone is None else zone.name,
+        "resolved_from": None if zone_read_on is None else remembered_as(calendar, zone_read_on),
     }

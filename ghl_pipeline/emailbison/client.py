@@ -30,7 +30,7 @@ from ghl_pipeline.emailbison.payloads import (
     read_workspace_id,
 )
 from ghl_pipeline.emailbison.retries import CallClock, RetryPolicy, read_retry_after
-from ghl_pipeline.emailbison.sender_lists import SenderEmail, whole_list
+from ghl_pipeline.emailbison.sender_lists import SenderEmail, SenderList, whole_list
 
 T = TypeVar("T")
 
@@ -106,8 +106,8 @@ class WorkspaceClient:
         within = answer.get("data")
         return within if isinstance(within, dict) else answer
 
-    async def sender_emails(self) -> list[SenderEmail]:
-        """All accounts of the workspace, each once: the whole list or an error.
+    async def sender_emails(self) -> SenderList:
+        """All accounts of the workspace, each once: the whole list or an error, as far as the list itself can tell.
 
         Raises:
             EmailBisonError: as `whole_list`.
@@ -115,7 +115,7 @@ class WorkspaceClient:
         route = "/sender-emails"
         return await whole_list(self.pages(route, {}), self.workspace_id, route)
 
-    async def campaign_senders(self, campaign_id: int) -> list[SenderEmail] | None:
+    async def campaign_senders(self, campaign_id: int) -> tuple[SenderEmail, ...] | None:
         """All accounts that a campaign sends by; None when there is no such campaign (404).
 
         Raises:
@@ -124,7 +124,7 @@ class WorkspaceClient:
         route = "/campaigns/{id}/sender-emails"
         try:
             pages = self.pages(route, {}, path=f"/campaigns/{campaign_id}/sender-emails")
-            return await whole_list(pages, self.workspace_id, route)
+            return (await whole_list(pages, self.workspace_id, route)).accounts
         except EmailBisonRefused as refusal:
             if refusal.status == 404:
                 return None

@@ -1,7 +1,7 @@
 """Lists of sender accounts, whole or not at all: who is missing from one is taken for gone.
 
 The pages of these lists are numbered and 15 rows long whatever is asked for. A list that ends early looks like one
-that is complete, unless its pages are held against the total that they name.
+that is complete, unless its pages are held against the total that they name; whether they name one is told.
 """
 
 from collections.abc import AsyncIterator
@@ -31,6 +31,20 @@ class SenderEmail:
     daily_limit: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SenderList:
+    """A list of accounts, read to its end.
+
+    Attributes:
+        accounts: each once, in the order in which they came.
+        is_counted: whether its pages said how many accounts there are, so that the list is proved to be whole. Lists
+            that are paged by a cursor never do, and one that breaks off looks as if it ended.
+    """
+
+    accounts: tuple[SenderEmail, ...]
+    is_counted: bool
+
+
 def read_sender(row: JsonObject) -> SenderEmail | None:
     """Reads a row of a list of accounts, or an event's `sender_email`; None when it names no account."""
     number = _whole(row.get("id"), _LARGEST_BIGINT)
@@ -45,8 +59,8 @@ def read_sender(row: JsonObject) -> SenderEmail | None:
     )
 
 
-async def whole_list(pages: AsyncIterator[Page], workspace_id: int, route: str) -> list[SenderEmail]:
-    """The accounts of all pages, each once, in the order in which they came.
+async def whole_list(pages: AsyncIterator[Page], workspace_id: int, route: str) -> SenderList:
+    """The accounts of all pages.
 
     Args:
         pages: of the list, from its beginning.
@@ -78,7 +92,7 @@ async def whole_list(pages: AsyncIterator[Page], workspace_id: int, route: str) 
         raise EmailBisonUnavailable(
             workspace_id, route, what="sent a list that is not as long as it says, or changed while it was read"
         )
-    return list(found.values())
+    return SenderList(tuple(found.values()), bool(totals))
 
 
 def _whole(value: object, largest: int) -> int | None:

@@ -10,7 +10,7 @@ from ghl_pipeline.database.blank import blank_sql
 from ghl_pipeline.errors import LocationBusy
 
 # What else than hydration is on record in `location_attempts`.
-OTHER_WORK = ("conversations", "webhooks", "reconcile", "crm", "availability")
+OTHER_WORK = ("conversations", "webhooks", "reconcile", "crm", "availability", "drafts", "senders")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,15 @@ class LocationStatus:
     An attempt that found the location busy, and a dry run that succeeded, say nothing of the leads and are left out.
 
     `failing` holds what the latest attempts of other work at the location said, by the work (`conversations`: messages;
-    `webhooks`: events; `reconcile`: EmailBison's log; `crm`: vendors and leads in step; `availability`: free times), as
-    far as they failed.
+    `webhooks`: events; `reconcile`: EmailBison's log; `crm`: vendors and leads in step; `availability`: free times;
+    `drafts`: replies; `senders`: EmailBison's accounts), as far as they failed.
 
     Of the inbox: `events_pending` wait to be handled, the oldest for `oldest_pending_seconds`; `events_dead` failed for
     the last time and wait for a person; `events_last_day` came in the last 24 hours.
 
     `calendar` says how the client's free times stand: never, fresh, no_slots, stale or unsupported (None: the client
-    has no calendar); `calendar_reason` why, `calendar_stale_since` since when, `free_slots` how many are to come.
+    has no calendar); `calendar_reason` why, `calendar_stale_since` since when, `free_slots` how many are to come,
+    `calendar_refreshed_at` as of when they are (None: never).
     """
 
     location: str
@@ -51,6 +52,7 @@ class LocationStatus:
     calendar_reason: str | None = None
     calendar_stale_since: datetime | None = None
     free_slots: int = 0
+    calendar_refreshed_at: datetime | None = None
 
 
 def read_status(engine: Engine) -> list[LocationStatus]:
@@ -68,7 +70,7 @@ def read_status(engine: Engine) -> list[LocationStatus]:
                coalesce(inbox.pending, 0) AS pending, coalesce(inbox.dead, 0) AS dead, inbox.oldest_seconds,
                coalesce(today.events, 0) AS events, failing.texts AS failing,
                calendar.state AS calendar, calendar.reason AS calendar_reason, calendar.stale_since,
-               coalesce(free.slots, 0) AS free_slots
+               calendar.refreshed_at, coalesce(free.slots, 0) AS free_slots
         FROM clients AS client
         LEFT JOIN (
             SELECT client_id, count(*) AS leads,
@@ -123,6 +125,7 @@ def read_status(engine: Engine) -> list[LocationStatus]:
             int(row.without_name), row.state, row.ended_at, row.error_text, int(row.pending), int(row.dead),
             None if row.oldest_seconds is None else float(row.oldest_seconds), int(row.events),
             row.failing or {}, row.calendar, row.calendar_reason, row.stale_since, int(row.free_slots),
+            row.refreshed_at,
         )
         for row in rows
     ]  # fmt: skip

@@ -6,13 +6,12 @@ import dagster as dg
 from pydantic import Field
 from sqlalchemy import Engine
 
-from ghl_pipeline.errors import LocationBusy
 from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
 from ghl_pipeline.partitions import location_partitions
 from ghl_pipeline.senders.checks import CHECKS, evaluate
-from ghl_pipeline.senders.report import SendersReport
+from ghl_pipeline.senders.report import LEFT_TO_ANOTHER, SendersReport
 from ghl_pipeline.senders.senders import SENDER_ACCOUNTS, Senders
 
 
@@ -57,12 +56,15 @@ def sender_sync(
         for location_id, report in result.reports.items():
             if report.skipped is not None:
                 told(location_id, report)
-    # Who holds a location lists it; that is no failure of this run.
-    failures = [failure for failure in result.failures if failure.error_class != LocationBusy.__name__]
+        for location_id in result.busy:
+            told(location_id, SendersReport(location_id, skipped=LEFT_TO_ANOTHER))
+    for location_id, report in result.reports.items():
+        if report.doubted_since is not None:
+            context.log.warning("location %s: its list lacks most known accounts; not believed yet", location_id)
     # Each location's event was logged when it was done; outputs yielded here would be second ones.
     yield from evaluate(engine)
-    if failures:
-        raise _failure(failures, len(locations))
+    if result.failures:
+        raise _failure(result.failures, len(locations))
 
 
 def _locations(context: dg.AssetExecutionContext, configured: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """A client's accounts as EmailBison lists them, kept in `sender_accounts` and `campaign_senders`.
 
-Only a list that is whole is stored (`emailbison/sender_lists.py`), so that an account is gone when a list lacks it.
+Only a list that is whole is stored (`emailbison/sender_lists.py`), so that an account is gone when a list lacks it; one
+that cannot be proved to be whole has to say so twice (`doubt.py`).
 """
 
 from collections.abc import Sequence
@@ -11,11 +12,16 @@ from sqlalchemy import Connection, text
 
 from ghl_pipeline.database.rows import as_json_rows
 from ghl_pipeline.database.storable import storable_text
-from ghl_pipeline.emailbison.sender_lists import SenderEmail
+from ghl_pipeline.emailbison.sender_lists import SenderEmail, SenderList
 from ghl_pipeline.locations.emailbison import WorkspaceAccess
+from ghl_pipeline.privacy.redaction import redact
+from ghl_pipeline.senders.doubt import BELIEVED_AFTER, doubted_since, is_doubtful
+from ghl_pipeline.senders.report import CAPABILITY
 from ghl_pipeline.senders.roster import SENDABLE, lock_client
 from ghl_pipeline.senders.statuses import is_known, who_can_send
 
+# In place of the accounts of a campaign that has none, or is unknown: that it was asked. EmailBison counts from 1.
+NO_SENDER = 0
 # In one run. The leads of others get an account of the client's.
 MOST_CAMPAIGNS = 100
 
@@ -28,13 +34,15 @@ class Listed:
         accounts: that it lists.
         able: those of them that can send.
         unknown_statuses: those of them whose status is no word that is known.
-        gone: accounts that earlier listings had, and it has not.
+        gone: accounts that earlier listings had, and that are believed to be there no more.
+        doubted_since: since when the listings lack so much that they are not believed; None: this one is.
     """
 
     accounts: int
     able: int
     unknown_statuses: int
     gone: int
+    doubted_since: datetime | None = None
 
 
 def now_of(connection: Connection) -> datetime:
@@ -44,14 +52,14 @@ def now_of(connection: Connection) -> datetime:
 
 
 def store_accounts(
-    connection: Connection, access: WorkspaceAccess, listed: Sequence[SenderEmail], began: datetime
+    connection: Connection, access: WorkspaceAccess, listed: SenderList, began: datetime
 ) -> Listed | None:
-    """Stores a whole listing of a client's accounts; those that it lacks are gone, those that are back are not.
+    """Stores a listing of a client's accounts; those that it lacks are gone, those that are back are not.
 
     Args:
         connection: in the caller's transaction.
         access: the workspace that was asked.
-        listed: all its accounts.
+        listed: all its accounts, as far as can be known.
         began: when the listing began, as `now_of`.
 
     Returns:
@@ -60,30 +68,41 @@ def store_accounts(
     lock_client(connection, access.client_id)
     if connection.execute(_WORKSPACE, _workspace(access)).one_or_none() is None:
         return None
-    able = who_can_send({sender.id: sender.status for sender in listed})
+    stored = connection.execute(_KNOWN, {"client_id": access.client_id}).all()
+    known_able = [row.sender_id for row in stored if row.can_send]
+    doubted: datetime | None = None
+    if is_doubtful(listed, [row.sender_id for row in stored], known_able):
+        doubted = doubted_since(connection, access, CAPABILITY) or began
+        if began - doubted >= BELIEVED_AFTER:
+            doubted = None
+    able = who_can_send({sender.id: sender.status for sender in listed.accounts})
     rows: list[dict[str, object]] = [
         {
             "sender_id": sender.id,
             "email": _storable(sender.email),
             "name": _storable(sender.name),
-            "status": _storable(sender.status),
+            # A word as a rule, and shown to operators; nothing says that it never names the account.
+            "status": None if sender.status is None else _storable(redact(sender.status)),
             "can_send": able[sender.id],
             "daily_limit": sender.daily_limit,
         }
-        for sender in listed
+        for sender in listed.accounts
     ]
     values = {"client_id": access.client_id, "began": began, "rows": as_json_rows(rows)}
     connection.execute(_STORE, values)
-    gone = connection.execute(_GONE, values).scalar_one()
-    unknown = sum(not is_known(sender.status) for sender in listed)
-    return Listed(len(listed), sum(able.values()), unknown, gone)
+    if doubted is None:
+        connection.execute(_GONE, values)
+    gone = connection.execute(_COUNT_GONE, values).scalar_one()
+    unknown = sum(not is_known(sender.status) for sender in listed.accounts)
+    return Listed(len(listed.accounts), sum(able.values()), unknown, gone, doubted)
 
 
 def campaigns_to_ask(connection: Connection, client_id: int) -> list[int]:
     """The campaigns whose accounts are needed now, at most `MOST_CAMPAIGNS`, the latest first.
 
     Those with a lead that is about to be given another account, then those of which nothing is stored. A campaign can
-    have hundreds of accounts, 15 a page, so that asking for all of them each hour would cost more than it tells.
+    have hundreds of accounts, 15 a page, so that asking for all of them each hour would cost more than it tells. None
+    while the client has nothing that could be given. That a campaign is unknown or has none is stored, too.
     """
     rows = connection.execute(_CAMPAIGNS, {"client_id": client_id, "most": MOST_CAMPAIGNS})
     return list(rows.scalars())
@@ -103,7 +122,8 @@ def store_campaign(
     lock_client(connection, access.client_id)
     if connection.execute(_WORKSPACE, _workspace(access)).one_or_none() is None:
         return
-    rows: list[dict[str, object]] = [{"sender_id": member.id} for member in members]
+    ids = [member.id for member in members] or [NO_SENDER]
+    rows: list[dict[str, object]] = [{"sender_id": id_} for id_ in ids]
     values = {"client_id": access.client_id, "campaign_id": campaign_id, "rows": as_json_rows(rows)}
     connection.execute(_LEFT, values)
     connection.execute(_JOINED, values)
@@ -143,16 +163,15 @@ _STORE = text("""
 """)
 
 _GONE = text("""
-    WITH listed AS (
-        SELECT sender_id FROM json_to_recordset(CAST(:rows AS json)) AS listed (sender_id bigint)
-    ), lost AS (
-        UPDATE sender_accounts AS account SET gone_at = coalesce(account.gone_at, :began)
-        WHERE account.client_id = :client_id AND NOT EXISTS (
-            SELECT FROM listed WHERE listed.sender_id = account.sender_id)
-        RETURNING account.sender_id
-    )
-    SELECT count(*) FROM lost
+    UPDATE sender_accounts AS account SET gone_at = :began
+    WHERE account.client_id = :client_id AND account.gone_at IS NULL AND NOT EXISTS (
+        SELECT FROM json_to_recordset(CAST(:rows AS json)) AS listed (sender_id bigint)
+        WHERE listed.sender_id = account.sender_id)
 """)
+
+_KNOWN = text("SELECT sender_id, can_send FROM sender_accounts WHERE client_id = :client_id AND gone_at IS NULL")
+
+_COUNT_GONE = text("SELECT count(*) FROM sender_accounts WHERE client_id = :client_id AND gone_at IS NOT NULL")
 
 _CAMPAIGNS = text(f"""
     SELECT lead.emailbison_campaign_id
@@ -163,6 +182,7 @@ _CAMPAIGNS = text(f"""
         ON asked.campaign_id = lead.emailbison_campaign_id
     WHERE lead.client_id = :client_id AND lead.emailbison_campaign_id IS NOT NULL
       AND (asked.campaign_id IS NULL OR account.sender_id IS NULL OR NOT ({SENDABLE}))
+      AND EXISTS (SELECT FROM sender_accounts AS account WHERE account.client_id = :client_id AND {SENDABLE})
     GROUP BY lead.emailbison_campaign_id
     ORDER BY bool_or(account.sender_id IS NULL OR NOT ({SENDABLE})) DESC, lead.emailbison_campaign_id DESC
     LIMIT :most

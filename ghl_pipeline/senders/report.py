@@ -2,9 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.reports import Report, bar_chart
 from ghl_pipeline.senders.roster import Reason
+
+CAPABILITY = "senders"
+# Of a location that was asked for by name while another run was at its accounts.
+LEFT_TO_ANOTHER = "another run is at these accounts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +23,8 @@ class SendersReport:
         able: those of them that can send.
         unknown_statuses: those of them whose status is no word that is known here.
         gone: accounts that it once listed and does not any more.
+        doubted_since: since when its listings name no total and lack so much that nobody is taken for gone by them;
+            None: they are believed.
         campaigns: that were asked which accounts they send by.
         campaigns_unknown: those of them that EmailBison does not know.
         healed: leads that were given another account, by what was wrong with theirs.
@@ -31,6 +39,7 @@ class SendersReport:
     able: int = 0
     unknown_statuses: int = 0
     gone: int = 0
+    doubted_since: datetime | None = None
     campaigns: int = 0
     campaigns_unknown: int = 0
     healed: Mapping[Reason, int] = field(default_factory=dict)
@@ -51,6 +60,7 @@ class SendersReport:
             "can_send": self.able,
             "unknown_statuses": self.unknown_statuses,
             "gone": self.gone,
+            "listing_doubtful": int(self.doubted_since is not None),
             "campaigns_asked": self.campaigns,
             "campaigns_unknown": self.campaigns_unknown,
             "leads_healed": self.leads_healed,
@@ -65,3 +75,12 @@ class SendersReport:
             return Report({"skipped": self.skipped, "requests": 0})
         healed = {**{reason.value: self.healed.get(reason, 0) for reason in Reason}, "none to give": self.left_without}
         return Report({**self.counts(), "seconds": round(self.seconds, 3)}, charts={"leads": bar_chart(healed)})
+
+
+@dataclass(frozen=True, slots=True)
+class SendersResult:
+    """What became of each location: its report, its failure, or (`busy`) that another run is at work there."""
+
+    reports: Mapping[str, SendersReport]
+    failures: tuple[FailedLocation, ...]
+    busy: tuple[str, ...] = ()

@@ -135,7 +135,7 @@ def read_roster(connection: Connection, client_id: int, leads: dict[int, int] | 
         row.sender_id: Account(row.sender_id, row.can_send, row.is_gone, row.is_refused)
         for row in connection.execute(_ACCOUNTS, values)
     }
-    campaigns = {row.campaign_id: frozenset(row.senders) for row in connection.execute(_CAMPAIGNS, values)}
+    campaigns = {row.campaign_id: frozenset(row.senders or ()) for row in connection.execute(_CAMPAIGNS, values)}
     if leads is None:
         leads = {row.sender_id: row.leads for row in connection.execute(_LEADS, values)}
     return Roster(accounts, campaigns, leads)
@@ -147,7 +147,7 @@ _ACCOUNTS = text("""
 """)
 
 _CAMPAIGNS = text("""
-    SELECT campaign_id, array_agg(sender_id) AS senders FROM campaign_senders
+    SELECT campaign_id, array_agg(sender_id) FILTER (WHERE sender_id > 0) AS senders FROM campaign_senders
     WHERE client_id = :client_id GROUP BY campaign_id
 """)
 

@@ -7,7 +7,7 @@ from ghl_pipeline.locations.emailbison import locations_with_workspace
 from ghl_pipeline.orchestration.attempts import held_back
 from ghl_pipeline.senders.assets import SendersConfig
 from ghl_pipeline.senders.jobs import sync_senders
-from ghl_pipeline.senders.senders import CAPABILITY
+from ghl_pipeline.senders.report import CAPABILITY
 
 # So many locations overlap well in one process; more are spread over the runs that the queue lets go at once.
 LOCATIONS_PER_RUN = 250

@@ -16,16 +16,17 @@ from ghl_pipeline.database.connection import opened
 from ghl_pipeline.emailbison.client import WorkspaceClient, open_workspace
 from ghl_pipeline.emailbison.errors import EmailBisonError, EmailBisonWrongWorkspace
 from ghl_pipeline.emailbison.retries import RetryPolicy
-from ghl_pipeline.emailbison.sender_lists import SenderEmail
+from ghl_pipeline.emailbison.sender_lists import SenderEmail, SenderList
+from ghl_pipeline.errors import LocationBusy
 from ghl_pipeline.locations.emailbison import WorkspaceAccess, workspace_access
 from ghl_pipeline.orchestration.blocking import in_thread
-from ghl_pipeline.orchestration.many_locations import LocationsResult, work_on_locations
+from ghl_pipeline.orchestration.many_locations import work_on_locations
 from ghl_pipeline.privacy.tokens import TokenCipher
+from ghl_pipeline.senders.doubt import DOUBTED_SINCE
 from ghl_pipeline.senders.listing import Listed, campaigns_to_ask, now_of, store_accounts, store_campaign
 from ghl_pipeline.senders.repair import repair_client
-from ghl_pipeline.senders.report import SendersReport
+from ghl_pipeline.senders.report import CAPABILITY, SendersReport, SendersResult
 
-CAPABILITY = "senders"
 SENDER_ACCOUNTS = "sender_accounts"
 NO_WORKSPACE = "the client has no EmailBison workspace; to give it one: ghl-pipeline clients set-emailbison"
 NO_TOKEN = "the client's EmailBison workspace has no token; to give it one: ghl-pipeline clients set-emailbison"  # noqa: S105 - a sentence
@@ -61,8 +62,10 @@ class Senders:
         *,
         run_id: str | None = None,
         told: Callable[[str, SendersReport], None] | None = None,
-    ) -> LocationsResult[SendersReport]:
+    ) -> SendersResult:
         """Lists the accounts of these locations' clients and repairs their leads; one that fails stops no other.
+
+        A location that another run is at is left to it, which is no failure.
 
         Args:
             location_ids: which.
@@ -79,9 +82,12 @@ class Senders:
                 await in_thread(told, location_id, report)
             return report
 
-        return await work_on_locations(
+        result = await work_on_locations(
             self._engine, location_ids, work, capability=CAPABILITY, run_id=run_id, counts=_counts
         )
+        busy = tuple(f.location_id for f in result.failures if f.error_class == LocationBusy.__name__)
+        failures = tuple(failure for failure in result.failures if failure.location_id not in busy)
+        return SendersResult(result.reports, failures, busy)
 
     async def sync_location(self, location_id: str) -> SendersReport:
         """Lists and repairs one location; skips a client that has no workspace, or none that can be asked.
@@ -115,6 +121,7 @@ class Senders:
             able=listed.able,
             unknown_statuses=listed.unknown_statuses,
             gone=listed.gone,
+            doubted_since=listed.doubted_since,
             campaigns=asked.campaigns,
             campaigns_unknown=asked.unknown,
             healed=repaired.healed,
@@ -134,14 +141,14 @@ class Senders:
                 break
             asked.campaigns += 1
             asked.unknown += members is None
-            await in_thread(self._store_campaign, access, campaign_id, members or [])
+            await in_thread(self._store_campaign, access, campaign_id, members or ())
         return asked
 
     def _access(self, location_id: str) -> tuple[WorkspaceAccess | None, datetime]:
         with opened(self._engine) as connection:
             return workspace_access(connection, self._cipher, location_id), now_of(connection)
 
-    def _store(self, access: WorkspaceAccess, accounts: Sequence[SenderEmail], at: datetime) -> Listed | None:
+    def _store(self, access: WorkspaceAccess, accounts: SenderList, at: datetime) -> Listed | None:
         with self._engine.begin() as connection:
             return store_accounts(connection, access, accounts, at)
 
@@ -173,4 +180,7 @@ async def _require_own_workspace(client: WorkspaceClient) -> None:
 
 
 def _counts(report: SendersReport) -> Mapping[str, object]:
-    return report.counts() if report.skipped is None else {"skipped": report.skipped}
+    if report.skipped is not None:
+        return {"skipped": report.skipped}
+    since = {DOUBTED_SINCE: report.doubted_since.isoformat()} if report.doubted_since else {}
+    return {**report.counts(), **since}

@@ -1,7 +1,6 @@
 """The asset of free times as Dagster runs it, its checks, its schedule, and what is nowhere to be read."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -11,13 +10,12 @@ from dagster import DagsterInstance
 from pydantic import SecretStr
 from sqlalchemy import URL, Engine, text
 
-from ghl_pipeline.availability import schedules
 from ghl_pipeline.availability.assets import SPEC, availability_refresh
 from ghl_pipeline.availability.build import build_availability
 from ghl_pipeline.availability.checks import evaluate
 from ghl_pipeline.availability.client_calendars import set_calendar
 from ghl_pipeline.availability.jobs import refresh_availability
-from ghl_pipeline.availability.schedules import availability_schedule
+from ghl_pipeline.database.locks import AdvisoryLocks
 from ghl_pipeline.locations.clients import add_client, deactivate_client
 from ghl_pipeline.orchestration.partition_sync import sync_partitions
 from ghl_pipeline.privacy import redaction
@@ -144,34 +142,95 @@ def test_a_provider_that_fails_is_named_and_its_state_is_seen_and_stops_no_other
     assert (seen["state"], seen["reason"]) == ("stale", "token_refused")
     assert "set-token" in str(seen["reason_in_words"])
     evaluations = {event.check_name: event.passed for event in result.get_asset_check_evaluations()}
-    assert evaluations == {"slots_long_stale": True, "links_unsupported": True}
+    assert evaluations == {
+        "slots_long_stale": True, "calendars_wait_for_somebody": False, "links_unsupported": True,
+    }  # fmt: skip
 
 
-def test_the_checks_name_who_is_long_stale_and_whose_link_cannot_be_used(
+def test_the_checks_name_whose_times_are_old_and_whose_link_cannot_be_used(
     locations: list[Location], engine: Engine, runner: Runner, settings: Settings
 ) -> None:
-    stale, wrong, off, _ = locations
-    cipher = TokenCipher.from_settings(settings)
+    old, wrong, off, _ = locations
+
+    def as_of(ago: str | None, column: str = "refreshed_at") -> dict[str, dg.AssetCheckResult]:
+        with engine.begin() as connection:
+            connection.execute(
+                text(f"UPDATE booking_calendars SET {column} = now() - CAST(:ago AS interval)"), {"ago": ago}
+            )
+        return {str(each.check_name): each for each in evaluate(engine)}
+
+    assert runner.run(locations=[location.id for location in locations[:3]]).success
     with engine.begin() as connection:
-        set_calendar(connection, cipher, wrong.id, link="https://calendly.com/d/abc/intro")
-        connection.execute(text("UPDATE booking_calendars SET state = 'stale', stale_since = now() - interval '23h'"))
-    checks = {each.check_name: each for each in evaluate(engine)}
-    assert [each.passed for each in checks.values()] == [True, True]
-    with engine.begin() as connection:
-        connection.execute(
-            text("UPDATE booking_calendars SET stale_since = now() - interval '25h', reason = 'timeout'")
-        )
-        deactivate_client(connection, off.id)
+        set_calendar(connection, TokenCipher.from_settings(settings), wrong.id, link="https://calendly.com/d/abc/intro")
     assert runner.run(locations=[wrong.id]).success
-    checks = {each.check_name: each for each in evaluate(engine)}
-    long_stale, unsupported = checks["slots_long_stale"], checks["links_unsupported"]
-    assert (long_stale.passed, unsupported.passed) == (False, False)
-    assert long_stale.severity is dg.AssetCheckSeverity.WARN
-    assert f"1 of 2 have free times that are stale for more than a day, first {stale.id}: the calendar gave no" in str(
-        long_stale.description
-    )
+    assert [each.passed for each in as_of("110 minutes").values()] == [True, True, False]
+    # Whatever the state says: one that is always left to other runs is called fresh for ever.
+    warned = as_of("130 minutes")["slots_long_stale"]
+    assert (warned.passed, warned.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert f"2 of 3 have free times that are older than two hours, first {old.id}: no run" in str(warned.description)
+    with engine.begin() as connection:
+        deactivate_client(connection, off.id)
+    failed = as_of("25 hours")["slots_long_stale"]
+    assert (failed.passed, failed.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert f"1 of 2 have free times that are older than a day, first {old.id}" in str(failed.description)
+    unsupported = as_of("1 minute")["links_unsupported"]
     assert "single booking" in str(unsupported.description)
     assert wrong.id in str(unsupported.metadata["worst"].value)
+    as_of(None)
+    assert as_of("3 hours", "created_at")["slots_long_stale"].severity is dg.AssetCheckSeverity.WARN
+    assert as_of("3 days", "created_at")["slots_long_stale"].severity is dg.AssetCheckSeverity.ERROR
+
+
+def test_a_calendar_that_waits_for_somebody_warns_at_once(
+    locations: list[Location], engine: Engine, runner: Runner
+) -> None:
+    moved, late, _, _ = locations
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE booking_calendars SET tried_at = now(), refreshed_at = now()"))
+        for location, reason in ((moved, "link_not_found"), (late, "timeout")):
+            connection.execute(
+                text("""
+                    UPDATE booking_calendars SET state = 'stale', stale_since = now(), reason = :reason FROM clients
+                    WHERE clients.id = client_id AND location_id = :id
+                """),
+                {"id": location.id, "reason": reason},
+            )
+    check = {each.check_name: each for each in evaluate(engine)}["calendars_wait_for_somebody"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert f"1 of 3 have a calendar that waits for somebody, first {moved.id}: the booking link" in str(
+        check.description
+    )
+
+
+def test_of_a_backfill_a_busy_partition_is_skipped_and_one_that_was_not_reached_is_a_failure(
+    locations: list[Location], engine: Engine, runner: Runner, settings: Settings, instance: DagsterInstance
+) -> None:
+    busy = locations[0]
+    with AdvisoryLocks(engine).hold(f"availability of location {busy.id}") as held:
+        assert held
+        assert runner.run(tags=all_of(locations)).success
+    (values,) = runner.materializations(busy)
+    assert "another run" in str(values["skipped"])
+
+    rushed = Runner(engine, settings.model_copy(update={"availability_run_seconds": 1e-9}), instance)
+    assert rushed.run(locations=[busy.id]).success, "the schedule's next run begins with it"
+    result = rushed.run(tags=all_of(locations))
+    failure = next(event for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_FAILURE)
+    data = failure.step_failure_data.user_failure_data
+    assert data is not None
+    assert "4 were not reached" in str(data.description)
+    unreached = data.metadata["not_reached"].value
+    assert isinstance(unreached, list)
+    assert sorted(unreached) == sorted(each.id for each in locations)
+    assert len(runner.materializations(busy)) == 1
+
+
+def test_a_run_of_neither_partitions_nor_locations_looks_at_none(
+    locations: list[Location], engine: Engine, runner: Runner
+) -> None:
+    assert runner.run().success
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM location_attempts")).scalar_one() == 0
 
 
 def test_no_link_and_no_token_is_in_dagsters_tables_files_or_logs(
@@ -217,53 +276,3 @@ def _rows(storage: Engine) -> list[str]:
         return [
             row for name in names.all() for row in connection.execute(text(f'SELECT r::text FROM "{name}" r')).scalars()
         ]
-
-
-def due(engine: Engine) -> list[dg.RunRequest]:
-    schedule = availability_schedule(dg.DefaultScheduleStatus.STOPPED)
-    context = dg.build_schedule_context(
-        scheduled_execution_time=datetime(2026, 5, 4, 2, 30, tzinfo=UTC), resources={"engine": engine}
-    )
-    return list(schedule.evaluate_tick(context).run_requests or [])
-
-
-def test_every_half_hour_all_calendars_are_asked_for_those_first_that_waited_longest(
-    locations: list[Location], engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second, third, _ = locations
-    with engine.begin() as connection:
-        connection.execute(
-            text("""
-                UPDATE booking_calendars SET tried_at = now() FROM clients
-                WHERE clients.id = client_id AND location_id = :id
-            """),
-            {"id": first.id},
-        )
-    (request,) = due(engine)
-    config = request.run_config["ops"]["availability_refresh"]["config"]
-    assert config["locations"] == [second.id, third.id, first.id]
-    assert request.run_key == "availability-202605040230-0"
-    monkeypatch.setattr(schedules, "LOCATIONS_PER_RUN", 2)
-    assert len(due(engine)) == 2
-
-
-def test_a_refused_token_is_left_out_for_a_day_or_until_the_calendar_is_changed(
-    locations: list[Location], engine: Engine, runner: Runner, sandbox: Sandbox, settings: Settings
-) -> None:
-    refused = locations[0]
-    sandbox.faults(refused.id, token_revoked=True)
-    runner.run(locations=[refused.id])
-
-    def asked() -> list[str]:
-        return [
-            id_ for each in due(engine) for id_ in each.run_config["ops"]["availability_refresh"]["config"]["locations"]
-        ]
-
-    assert refused.id not in asked()
-    with engine.begin() as connection:
-        set_calendar(connection, TokenCipher.from_settings(settings), refused.id, link=f"{LINK}-2")
-    assert asked()[0] == refused.id
-
-
-def test_without_calendars_nothing_is_started(engine: Engine) -> None:
-    assert due(engine) == []

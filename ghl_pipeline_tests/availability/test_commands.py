@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from ghl_pipeline.cli.availability import availability
 from ghl_pipeline.cli.client_calendar import set_calendar_command
 from ghl_pipeline.cli.status import status
-from ghl_pipeline.errors import InvalidInput, UnknownClient
+from ghl_pipeline.database.locks import AdvisoryLocks
+from ghl_pipeline.errors import InvalidInput, LocationBusy, UnknownClient
 from ghl_pipeline.locations.clients import add_client
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.sandbox.world import Location
@@ -123,6 +124,18 @@ def test_a_client_without_a_calendar_is_told_how_to_give_one(command: Command, l
     told = command("availability", "--location", location.id)
     assert (told.exit_code, f"set-calendar {location.id} --link" in told.output) == (0, True)
     assert "Calendars" not in command("status").output
+
+
+def test_a_calendar_that_another_run_is_at_is_left_to_it_and_is_no_failure(
+    command: Command, location: Location, engine: Engine
+) -> None:
+    command("set-calendar", "Acme", "--link", f"https://example.com/widget/bookings/{SLUG}")
+    with AdvisoryLocks(engine).hold(f"availability of location {location.id}") as held:
+        assert held
+        ended = command("availability", "--json")
+    found = json.loads(ended.stdout)
+    assert (found["busy"], found["failed"], found["locations"]) == ([location.id], [], [])
+    assert ended.exit_code == LocationBusy.exit_code
 
 
 def test_what_cannot_be_used_is_refused(command: Command, location: Location) -> None:

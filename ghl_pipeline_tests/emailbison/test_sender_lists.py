@@ -32,15 +32,17 @@ async def ids_from(transport: httpx.MockTransport) -> list[int]:
         policy=QUICK,
         transport=transport,
     ) as client:
-        return [sender.id for sender in await client.sender_emails()]
+        return [sender.id for sender in (await client.sender_emails()).accounts]
 
 
 async def test_all_pages_are_read(client: WorkspaceClient, workspace: Workspace) -> None:
     for _ in range(44):
         workspace.mailboxes.add()
 
-    senders = await client.sender_emails()
+    listed = await client.sender_emails()
+    senders = listed.accounts
 
+    assert listed.is_counted
     assert [sender.id for sender in senders] == list(range(1, 48))
     assert senders[4] == SenderEmail(5, "sam.5@example.net", "Sam Sender 5", "Connected", 25)
     assert client.calls == 4

@@ -5,9 +5,11 @@ server's log, every table of Dagster's, and every table of the pipeline's, less 
 """
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,8 @@ COLUMNS_FOR_PEOPLE: Mapping[str, Sequence[str]] = {
     "webhook_events": ["body"],
     "contact_creations": ["address"],
     "vendors": [
-        *("email", "phone", "name", "company_name", "service_categories", "services_offered"),
+        # The contact's id, because people type names into it.
+        *("ghl_contact_id", "email", "phone", "name", "company_name", "service_categories", "services_offered"),
         *("service_zip_codes", "coverage_unread", "primary_service_category"),
     ],
     "draft_clients": ["tone"],
@@ -38,25 +41,52 @@ COLUMNS_FOR_PEOPLE: Mapping[str, Sequence[str]] = {
 }
 WHILE_IN_WORK = ("resolved_contacts", "pulled_contacts")
 
-# One start of Python takes seconds of processor time, so that a batch of commands shares it.
-_BATCH = """
-import importlib, io, json, sys
-order = json.load(sys.stdin)
-def bug(*_, **__):
-    raise ValueError(order["says"])
-for trap in order["traps"]:
-    module, name = trap.split(":")
-    setattr(importlib.import_module(module), name, bug)
+# Reads orders, a line each, and answers with the codes by which the commands ended. What they print, on either stream,
+# goes where its stderr goes.
+_SHELL = """
+import importlib, io, json, os, sys
+orders, answers = sys.stdin, os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
 from ghl_pipeline.cli.app import main
-codes = []
-for words, typed in order["commands"]:
-    sys.argv, sys.stdin, code = ["ghl-pipeline", "--verbose", *words], io.StringIO(typed), 0
-    try:
-        main()
-    except SystemExit as ended:
-        code = ended.code or 0
-    codes.append(code)
-print("\\n" + json.dumps(codes))
+from ghl_pipeline.definitions import build_defs
+from ghl_pipeline.orchestration.runs import open_instance, run_locations
+from ghl_pipeline.settings import load_settings
+
+def dagster(job, op, config, *locations):
+    with open_instance(load_settings()) as instance:
+        summary = run_locations(
+            build_defs(), job=job, op=op, instance=instance, locations=locations, config=json.loads(config)
+        )
+    sys.exit(0 if summary.succeeded else 1)
+
+def bug(says):
+    def raises(*_, **__):
+        raise ValueError(says)
+    return raises
+
+for line in orders:
+    order = json.loads(line)
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    healthy = []
+    for trap in order["traps"]:
+        module, name = trap.split(":")
+        module = importlib.import_module(module)
+        healthy.append((module, name, getattr(module, name)))
+        setattr(module, name, bug(order["says"]))
+    codes = []
+    for words, typed in order["commands"]:
+        sys.argv, sys.stdin, code = ["ghl-pipeline", "--verbose", *words], io.StringIO(typed), 0
+        try:
+            dagster(*words[1:]) if words[0] == "dagster" else main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        codes.append(code)
+    for module, name, function in healthy:
+        setattr(module, name, function)
+    sys.stdout.flush()
+    answers.write(json.dumps(codes) + "\\n")
+    answers.flush()
 """
 
 
@@ -79,35 +109,74 @@ def tried(*words: str) -> str:
 
 @dataclass(frozen=True)
 class Order:
-    """One command of a batch: its words, what is typed into it, and with what code it has to end."""
+    """One command: its words, what is typed into it, and with what code, or one of which, it has to end.
+
+    Of the words `dagster`, job, op, config as JSON, locations: a run of the job with a deployment's resources.
+    """
 
     words: tuple[str, ...]
-    expect: int = 0
+    expect: int | tuple[int, ...] = 0
     typed: str = ""
 
 
-def commands(orders: Iterable[Order | tuple[str, ...]], *, traps: Sequence[str] = (), says: str = "") -> str:
-    """Everything that these commands print, one after the other in one talkative process.
+class Shell:
+    """A process that runs one command after the other, talkatively: each start of Python takes 4 s of processor time.
 
-    Args:
-        orders: the commands; words alone have to end well.
-        traps: functions, as `module:name`, that have a bug in that process.
-        says: what the bug's text quotes.
+    The commands find the environment that this process has when they are given.
     """
-    batch = [each if isinstance(each, Order) else Order(each) for each in orders]
-    order = {"commands": [(each.words, each.typed) for each in batch], "traps": list(traps), "says": says}
-    done = subprocess.run(
-        [sys.executable, "-c", _BATCH],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-        input=json.dumps(order),
-    )
-    assert done.returncode == 0, done.stderr
-    ended = dict(zip([each.words for each in batch], json.loads(done.stdout.splitlines()[-1]), strict=True))
-    assert ended == {each.words: each.expect for each in batch}, done.stdout + done.stderr
-    return done.stdout + done.stderr
+
+    def __init__(self, process: "subprocess.Popen[str]", said: Path) -> None:
+        self._process = process
+        self._said = said
+
+    @property
+    def printed(self) -> str:
+        """Everything that the commands printed, on both streams."""
+        return self._said.read_text()
+
+    def run(self, *orders: Order | tuple[str, ...], traps: Sequence[str] = (), says: str = "") -> None:
+        """Runs commands and compares how they end.
+
+        Args:
+            orders: the commands; words alone have to end well.
+            traps: functions, as `module:name`, that have a bug meanwhile.
+            says: what the bug's text quotes.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        batch = [each if isinstance(each, Order) else Order(each) for each in orders]
+        order = {
+            "commands": [(each.words, each.typed) for each in batch],
+            "environment": dict(os.environ),
+            "traps": list(traps),
+            "says": says,
+        }
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, self.printed
+        for each, code in zip(batch, json.loads(answer), strict=True):
+            expected = each.expect if isinstance(each.expect, tuple) else (each.expect,)
+            assert code in expected, f"{' '.join(each.words)} ended with {code}\n{self.printed}"
+
+
+@contextmanager
+def open_shell(folder: Path) -> Iterator[Shell]:
+    """A shell whose commands print into a file of the folder."""
+    said = folder / "commands.txt"
+    with (
+        said.open("w") as output,
+        subprocess.Popen(
+            [sys.executable, "-c", _SHELL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True
+        ) as process,
+    ):
+        try:
+            yield Shell(process, said)
+            assert process.stdin is not None
+            process.stdin.close()
+            assert process.wait(timeout=30) == 0, said.read_text()
+        finally:
+            process.kill()
 
 
 def assert_found_nowhere(

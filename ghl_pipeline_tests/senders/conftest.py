@@ -14,11 +14,10 @@ from ghl_pipeline.database.tables import campaign_senders, leads, metadata, send
 from ghl_pipeline.emailbison.retries import RetryPolicy
 from ghl_pipeline.locations.clients import add_client
 from ghl_pipeline.locations.emailbison import set_workspace
-from ghl_pipeline.orchestration.many_locations import LocationsResult
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.sandbox.workspaces import Workspace
 from ghl_pipeline.senders.healing import Healing, heal
-from ghl_pipeline.senders.report import SendersReport
+from ghl_pipeline.senders.report import SendersReport, SendersResult
 from ghl_pipeline.senders.senders import Senders
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 
@@ -136,7 +135,7 @@ class Agency:
         """The capability; its retries pause for milliseconds."""
         return Senders(self.engine, self.cipher, timeout_seconds=2.0, policy=QUICK)
 
-    async def sync(self, *clients: Client) -> LocationsResult[SendersReport]:
+    async def sync(self, *clients: Client) -> SendersResult:
         """Lists and repairs."""
         return await self.senders().sync([client.location_id for client in clients])
 

@@ -17,6 +17,7 @@ from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.senders import schedules
 from ghl_pipeline.senders.assets import SPEC, sender_sync
 from ghl_pipeline.senders.jobs import sync_senders
+from ghl_pipeline.senders.report import LEFT_TO_ANOTHER
 from ghl_pipeline.senders.schedules import senders_schedule
 from ghl_pipeline.senders.senders import NO_TOKEN
 from ghl_pipeline.settings import Settings
@@ -158,6 +159,17 @@ def test_a_location_that_another_run_is_at_is_no_failure(clients: list[Client], 
         result = runner.run(locations=[client.location_id for client in clients[:2]])
     assert result.success
     assert [len(runner.materializations(client)) for client in clients[:2]] == [0, 1]
+
+
+def test_a_partition_of_a_backfill_that_another_run_is_at_has_its_event(
+    clients: list[Client], runner: Runner, engine: Engine
+) -> None:
+    with AdvisoryLocks(engine).hold(f"senders of location {clients[0].location_id}") as held:
+        assert held
+        result = runner.run(tags=all_of(clients))
+    assert result.success
+    (values,) = runner.materializations(clients[0])
+    assert values["skipped"] == LEFT_TO_ANOTHER
 
 
 def test_no_address_name_or_token_is_in_dagsters_tables_or_files(

@@ -7,6 +7,8 @@ from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
 from ghl_pipeline.cli.senders import app
+from ghl_pipeline.database.locks import AdvisoryLocks
+from ghl_pipeline.errors import LocationBusy
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import Settings
 from ghl_pipeline_tests.cli.conftest import own_environment as own_environment  # noqa: PLC0414 - a fixture
@@ -72,6 +74,19 @@ def test_a_location_that_fails_ends_the_command_with_its_reason(agency: Agency, 
     document = json.loads(ended.stdout)
     assert [each["location"] for each in document["failed"]] == [client.location_id]
     assert [each["location"] for each in document["locations"]] == [other.location_id]
+
+
+def test_a_location_that_another_run_is_at_is_left_to_it_and_is_no_failure(
+    agency: Agency, client: Client, engine: Engine
+) -> None:
+    with AdvisoryLocks(engine).hold(f"senders of location {client.location_id}") as held:
+        assert held
+        ended = senders("sync", "--json")
+
+    document = json.loads(ended.stdout)
+    assert (document["busy"], document["failed"], document["locations"]) == ([client.location_id], [], [])
+    assert "left alone" in ended.stderr
+    assert ended.exit_code == LocationBusy.exit_code
 
 
 def test_without_a_workspace_there_is_nothing_to_list(agency: Agency) -> None:

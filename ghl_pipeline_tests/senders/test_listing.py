@@ -10,12 +10,14 @@ from ghl_pipeline.emailbison.errors import (
     EmailBisonError,
     EmailBisonWrongWorkspace,
 )
-from ghl_pipeline.emailbison.sender_lists import SenderEmail
+from ghl_pipeline.emailbison.sender_lists import SenderEmail, SenderList
 from ghl_pipeline.locations.emailbison import workspace_access
 from ghl_pipeline.senders.listing import store_accounts, store_campaign
 from ghl_pipeline.senders.roster import Reason
 from ghl_pipeline.senders.senders import NO_TOKEN, NO_WORKSPACE
 from ghl_pipeline_tests.senders.conftest import Agency, Client
+
+ONE = SenderList((SenderEmail(1, status="Connected"),), is_counted=True)
 
 
 async def test_all_pages_of_accounts_are_stored_with_what_they_can_do(agency: Agency) -> None:
@@ -132,7 +134,12 @@ async def test_a_listing_that_began_before_a_refusal_does_not_undo_it(agency: Ag
     with agency.engine.begin() as connection:
         access = workspace_access(connection, agency.cipher, client.location_id)
         assert access is not None
-        store_accounts(connection, access, [SenderEmail(1, status="Connected")], datetime.now(UTC) - timedelta(hours=1))
+        store_accounts(
+            connection,
+            access,
+            ONE,
+            datetime.now(UTC) - timedelta(hours=1),
+        )
 
     assert client.heal(client.lead(1)).reason is Reason.REFUSED
 
@@ -146,7 +153,7 @@ async def test_what_is_listed_of_a_workspace_that_is_not_the_clients_any_more_is
     agency.use(client, 99_999, "another|token")
 
     with agency.engine.begin() as connection:
-        listed = store_accounts(connection, access, [SenderEmail(1, status="Connected")], datetime.now(UTC))
+        listed = store_accounts(connection, access, ONE, datetime.now(UTC))
         store_campaign(connection, access, 5, [SenderEmail(1)])
 
     assert listed is None
@@ -161,7 +168,7 @@ async def test_texts_that_the_database_cannot_hold_are_stored_without_what_it_ca
         access = workspace_access(connection, agency.cipher, client.location_id)
         assert access is not None
         odd = SenderEmail(2**63 - 1, "a\x00b@example.com", "\ud800", "Connected\x00", 2**31 - 1)
-        store_accounts(connection, access, [odd], datetime.now(UTC))
+        store_accounts(connection, access, SenderList((odd,), is_counted=True), datetime.now(UTC))
 
     stored = client.accounts()[2**63 - 1]
     assert (stored["email"], stored["name"], stored["status"]) == ("ab@example.com", None, "Connected")
@@ -179,7 +186,7 @@ async def test_leads_get_an_account_of_their_campaign(agency: Agency) -> None:
     report = await agency.report(client)
 
     assert (report.campaigns, report.campaigns_unknown) == (3, 1)
-    assert len(client.rows("campaign_senders")) == 20
+    assert len([row for row in client.rows("campaign_senders") if row["sender_id"]]) == 20
     assert client.sender_of(in_autumn) == 20
     assert {client.sender_of(lead) for lead in (in_winter, unknown, in_none)} == {1, 2, 3}
     assert (report.healed, report.left_without) == ({Reason.MISSING: 4}, 0)
@@ -200,3 +207,31 @@ async def test_a_campaign_is_asked_again_when_a_lead_of_it_needs_another_account
     assert report.campaigns == 1
     assert client.sender_of(lead) == 3
     assert [row["sender_id"] for row in client.rows("campaign_senders")] == [3]
+
+
+async def test_that_a_campaign_is_unknown_or_has_none_is_remembered(agency: Agency, client: Client) -> None:
+    client.workspace.mailboxes.add_campaign(6, "Winter", ())
+    for campaign in (6, 77):
+        client.lead(None, campaign)
+    first = await agency.report(client)
+    assert (first.campaigns, first.campaigns_unknown) == (2, 1)
+
+    again = await agency.report(client)
+
+    assert (again.campaigns, again.requests) == (0, 2)
+    client.workspace.mailboxes.add_campaign(6, "Winter", (3,))
+    lead = client.lead(None, 6)
+    assert (await agency.report(client)).campaigns == 1
+    assert client.sender_of(lead) == 3
+    assert {row["sender_id"] for row in client.rows("campaign_senders") if row["campaign_id"] == 6} == {3}
+
+
+async def test_no_campaign_is_asked_while_there_is_nothing_to_give(agency: Agency, client: Client) -> None:
+    client.lead(1, 77)
+    for number in (1, 2, 3):
+        client.workspace.mailboxes.change(number, status="Disconnected")
+
+    assert (await agency.report(client)).campaigns == 0
+
+    client.workspace.mailboxes.change(2, status="Connected")
+    assert (await agency.report(client)).campaigns == 1

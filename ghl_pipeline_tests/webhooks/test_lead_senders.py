@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from ghl_pipeline.database.tables import sender_healings
+from ghl_pipeline.database.tables import sender_accounts, sender_healings
 from ghl_pipeline.webhooks.events import SentBy
 from ghl_pipeline.webhooks.handling.lead_senders import Sighting, note_senders
 from ghl_pipeline_tests.hydration.conftest import Agency, Place
@@ -126,6 +126,52 @@ async def test_replies_to_what_a_dead_account_once_sent_do_not_bring_it_back(
 
     await inbox.handled(place, event(3, 2, minutes=100))
     assert told(agency, lead_id) == (2, 3), "another campaign writes by it again"
+
+
+def listed(agency: Agency, place: Place, sender_id: int, *, minutes: float, **values: object) -> None:
+    """The account as a listing so long after noon saw it."""
+    row = {"can_send": True, "seen_at": START + timedelta(minutes=minutes), **values}
+    with agency.engine.begin() as connection:
+        connection.execute(insert(sender_accounts).values(client_id=place.client_id, sender_id=sender_id, **row))
+
+
+async def test_no_event_brings_back_any_account_that_the_lead_was_healed_of(
+    agency: Agency, place: Place, inbox: Inbox
+) -> None:
+    lead_id = agency.lead(place, emailbison_lead_id=70, emailbison_campaign_id=1, emailbison_sender_id=1)
+    was_healed(agency, place, lead_id, "refused", of=1, gets=2)
+    was_healed(agency, place, lead_id, "cannot_send", of=2, gets=3)
+    with agency.engine.begin() as connection:  # there was nothing to give, once
+        nothing = {"reason": "refused", "replaced_sender_id": 3, "healed_at": START + timedelta(minutes=70)}
+        connection.execute(insert(sender_healings).values(client_id=place.client_id, lead_id=lead_id, **nothing))
+
+    await inbox.handled(place, event(1, 1, minutes=90), event(2, 1, minutes=91))
+    await inbox.handled(place, event(1, 1, minutes=92))
+    assert told(agency, lead_id) == (1, 3)
+    await inbox.handled(place, event(5, 1, minutes=30))
+    assert told(agency, lead_id) == (1, 3), "an event from before the healing"
+
+
+@pytest.mark.parametrize(
+    ("seen", "values", "expected"),
+    [
+        (120, {}, 3),
+        (30, {}, 4),  # the healing was after it
+        (120, {"can_send": False}, 4),
+        (120, {"gone_at": START + timedelta(minutes=110)}, 4),
+        (120, {"refused_at": START + timedelta(minutes=125)}, 4),
+    ],
+)
+async def test_an_account_that_a_later_listing_saw_able_may_come_back(
+    agency: Agency, place: Place, inbox: Inbox, seen: float, values: dict[str, object], expected: int
+) -> None:
+    lead_id = agency.lead(place, emailbison_lead_id=70, emailbison_campaign_id=1, emailbison_sender_id=3)
+    was_healed(agency, place, lead_id, "cannot_send", of=3, gets=4)
+    listed(agency, place, 3, minutes=seen, **values)
+
+    await inbox.handled(place, event(3, 1, minutes=130))
+
+    assert told(agency, lead_id) == (1, expected)
 
 
 async def test_an_event_from_before_a_healing_does_not_undo_it(agency: Agency, place: Place, inbox: Inbox) -> None:

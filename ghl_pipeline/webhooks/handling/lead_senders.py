@@ -26,8 +26,9 @@ def note_senders(connection: Connection, client_id: int, sightings: Sequence[Sig
     """Notes on leads who writes to them; the newest event wins by its time, in whatever order events are handled.
 
     EmailBison keeps to one account for a lead in a campaign, so an event of no campaign (somebody's newsletter, a
-    reply to another mailbox) fills only what is empty. Nothing is ever emptied, and an account is not given back to a
-    lead that was healed of it in the same campaign: replies to what it once sent go on naming it.
+    reply to another mailbox) fills only what is empty. Nothing is ever emptied, and within a campaign no account is
+    given back that the lead was ever healed of, unless a listing has seen it able since then: replies to what it once
+    sent go on naming it. Which campaign a healing was in is not on record; one of any counts.
 
     Args:
         connection: in the caller's transaction; the rows are locked in the order of their ids.
@@ -59,7 +60,7 @@ _LOCK = text("""
 # that is a dead letter tells nothing.
 _TAKES_ACCOUNT = """
     told.is_news AND coalesce(told.healed_at < told.at, true)
-    AND NOT (coalesce(told.healed_of = told.sender_id, false) AND lead.emailbison_campaign_id = told.campaign_id)
+    AND NOT (told.was_healed_of_it AND coalesce(lead.emailbison_campaign_id = told.campaign_id, false))
 """
 
 _UPDATE = text(f"""
@@ -69,7 +70,17 @@ _UPDATE = text(f"""
         emailbison_sender_id = CASE WHEN {_TAKES_ACCOUNT}
             THEN told.sender_id ELSE coalesce(lead.emailbison_sender_id, told.sender_id) END
     FROM (
-        SELECT new.*, healing.healed_at, healing.replaced_sender_id AS healed_of,
+        SELECT new.*, healing.healed_at,
+            EXISTS (
+                SELECT FROM sender_healings AS earlier
+                WHERE earlier.lead_id = new.lead_id AND earlier.replaced_sender_id = new.sender_id
+                  AND earlier.sender_id IS NOT NULL
+                  AND NOT EXISTS (
+                    SELECT FROM sender_accounts AS account
+                    WHERE account.client_id = :client_id AND account.sender_id = new.sender_id
+                      AND account.can_send AND account.gone_at IS NULL AND account.seen_at > earlier.healed_at
+                      AND coalesce(account.refused_at < account.seen_at, true))
+            ) AS was_healed_of_it,
             new.campaign_id IS NOT NULL AND NOT EXISTS (
                 SELECT FROM webhook_events AS later
                 WHERE later.lead_id = new.lead_id AND later.provider = 'emailbison'
@@ -80,10 +91,11 @@ _UPDATE = text(f"""
             lead_id bigint, sender_id bigint, campaign_id bigint, at timestamptz)
         LEFT JOIN LATERAL (
             SELECT latest.* FROM (
-                SELECT reason, replaced_sender_id, sender_id, healed_at FROM sender_healings
-                WHERE lead_id = new.lead_id ORDER BY id DESC LIMIT 1
+                -- That there was nothing to give is no healing, and hides none.
+                SELECT reason, healed_at FROM sender_healings
+                WHERE lead_id = new.lead_id AND sender_id IS NOT NULL ORDER BY id DESC LIMIT 1
             ) AS latest
-            WHERE latest.reason <> 'missing' AND latest.sender_id IS NOT NULL
+            WHERE latest.reason <> 'missing'
         ) AS healing ON true
     ) AS told
     WHERE lead.id = told.lead_id AND lead.client_id = :client_id
