@@ -4,6 +4,10 @@
 that an SDK raised: its texts repeat what the server said, and servers repeat the prompt.
 """
 
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -63,6 +67,41 @@ class Asked:
 
     provider: Provider
     refusal: Answer | None = None
+    _free_at: float = 0.0
+    _first_ended: asyncio.Event | None = None
+
+    @property
+    def standing(self) -> Answer | None:
+        """What a call would get now, known without making it: a refused set-up, or the pause that was asked for."""
+        if self.refusal is not None:
+            return self.refusal
+        left = self._free_at - time.monotonic()
+        return Answer(failure=DraftFailure.RATE_LIMITED, retry_after=left) if left > 0 else None
+
+    def learn(self, answer: Answer) -> None:
+        """Remembers what an answer says of the calls after it."""
+        if answer.failure is None:
+            return
+        if answer.failure.concerns_setup:
+            self.refusal = Answer(failure=answer.failure, status=answer.status)
+        elif answer.failure is DraftFailure.RATE_LIMITED and answer.retry_after is not None:
+            self._free_at = max(self._free_at, time.monotonic() + answer.retry_after)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """While a draft asks it. The first of a run is alone, so that a wrong key is refused once and not 20 times.
+
+        What the first one got, the others know; whatever it was, they are not kept waiting a second time.
+        """
+        if self._first_ended is not None:
+            await self._first_ended.wait()
+            yield
+            return
+        self._first_ended = asyncio.Event()
+        try:
+            yield
+        finally:
+            self._first_ended.set()
 
     def sentence(self, answer: Answer) -> str:
         """Why it gave no text, for people: name, words, status; nothing that it said itself."""

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from ghl_pipeline.drafts.checks import CHECKS, evaluate
 from ghl_pipeline.drafts.drafts import REPLY_DRAFTS, Drafts
-from ghl_pipeline.drafts.report import DraftsReport
+from ghl_pipeline.drafts.report import DraftsReport, busy_report
 from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
@@ -20,6 +20,10 @@ class DraftsConfig(dg.Config):
 
     locations: list[str] = Field(
         default=[], description="Location ids, any of them, instead of the run's partitions; what the sensor uses."
+    )
+    patient: bool = Field(
+        default=False,
+        description="Leave messages of the last 20 seconds to the next run: their leads may be writing on.",
     )
     again: bool = Field(default=False, description="Try what failed once more, also what was given up.")
 
@@ -46,7 +50,7 @@ def draft_writing(
 ) -> Iterator[dg.AssetCheckResult]:
     """Writes what is wanted at each location; one that fails is named at the end and stops no other."""
     history = AssetHistory(context)
-    locations = config.locations or list(context.partition_keys)
+    locations = _locations(context, config.locations)
     if not drafts.has_key:
         context.log.warning(
             "No drafts are written: neither OPENAI_API_KEY nor ANTHROPIC_API_KEY is set. Set one in the environment."
@@ -58,17 +62,28 @@ def draft_writing(
         if report.did_something or not config.locations:
             history.done(REPLY_DRAFTS, report.location, report.as_report())
 
-    result = run_stoppable(context, drafts.write(locations, history, again=config.again, told=told))
+    result = run_stoppable(
+        context, drafts.write(locations, history, again=config.again, patient=config.patient, told=told)
+    )
     if result.skipped:
         context.log.warning("%d locations were done before in this attempt and were skipped", len(result.skipped))
     if result.busy:
         context.log.warning("%d locations were left to other runs at work there", len(result.busy))
+    for location_id in () if config.locations else result.busy:
+        history.done(REPLY_DRAFTS, location_id, busy_report(location_id))
     for sentence in result.refusals:
         context.log.error("%s; it was not asked again in this run. Correct its key or model", sentence)
     # Each location's event was logged when it was done; an output yielded here would be a second one.
     yield from evaluate(engine)
     if result.failures:
         raise _failure(result.failures, len(locations))
+
+
+def _locations(context: dg.AssetExecutionContext, configured: Sequence[str]) -> list[str]:
+    """The configured locations, else those of the run's partitions; a run without either has none to look at."""
+    if configured or not (context.has_partition_key or context.has_partition_key_range):
+        return list(configured)
+    return list(context.partition_keys)
 
 
 def _failure(failures: Sequence[FailedLocation], locations: int) -> dg.Failure:

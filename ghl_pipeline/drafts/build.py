@@ -8,7 +8,8 @@ from datetime import timedelta
 from sqlalchemy import Engine
 
 from ghl_pipeline.drafts.asking import Provider
-from ghl_pipeline.drafts.drafts import DraftRules, Drafts
+from ghl_pipeline.drafts.drafts import Drafts
+from ghl_pipeline.drafts.location_drafts import DraftRules
 from ghl_pipeline.drafts.outcomes import Channel
 from ghl_pipeline.drafts.prices import read_prices
 from ghl_pipeline.settings import Settings

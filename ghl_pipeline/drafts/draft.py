@@ -5,7 +5,8 @@ second one in the same way. That is four calls at most, and two where nothing is
 the next provider at once: whoever waits for a text message waits 20 seconds, in which a third try has no room.
 
 The deadline is the draft's, not a call's. A provider that has another one behind it gets a share of what is left of it,
-so that a hanging first provider leaves the second one time to answer.
+so that a hanging first provider leaves the second one time to answer. While a draft waits for the first call that a run
+makes to a provider, its clock stands still.
 """
 
 import asyncio
@@ -53,6 +54,7 @@ class Written:
         failure: why there is none.
         failure_text: the same for people, with every provider's part in it.
         passes: whether trying again later can help by itself.
+        is_outage: a provider was away, so that trying again may help for as long as the message is young.
         provider, model: who wrote it, or failed last.
         tally: calls and tokens, of all providers.
         retry_after: seconds that a provider wants to be left alone.
@@ -63,6 +65,7 @@ class Written:
     failure: DraftFailure | None
     failure_text: str | None
     passes: bool
+    is_outage: bool
     provider: str | None
     model: str | None
     tally: Tally
@@ -78,7 +81,7 @@ async def write_draft(
     Args:
         prompt: rules and data.
         offer: of the client; says which links are its own.
-        providers: in order; those that refused their set-up before are not asked.
+        providers: in order; those that refused their set-up in this run, or want a pause, are not asked.
         deadline_seconds: for all of it.
         multiplier: of token budgets.
 
@@ -90,10 +93,13 @@ async def write_draft(
     draft = _Draft(prompt, offer, first_budget(prompt.channel, prompt.text, multiplier), deadline_seconds, tally)
     failed: list[tuple[Asked, Answer]] = []
     for number, asked in enumerate(providers):
-        until = began + deadline_seconds
-        if any(later.refusal is None for later in providers[number + 1 :]):
-            until = time.monotonic() + SHARE_OF_FIRST * (until - time.monotonic())
-        answer = await draft.answer_of(asked, until)
+        came = time.monotonic()
+        async with asked.turn():
+            began += time.monotonic() - came
+            until = began + deadline_seconds
+            if any(later.standing is None for later in providers[number + 1 :]):
+                until = time.monotonic() + SHARE_OF_FIRST * (until - time.monotonic())
+            answer = await draft.answer_of(asked, until)
         if answer.text is not None:
             return _written(asked, answer, tally, began)
         failed.append((asked, answer))
@@ -112,8 +118,9 @@ class _Draft:
 
     async def answer_of(self, asked: Asked, until: float) -> Answer:
         """What one provider says before `until`, on the monotonic clock: at most two calls."""
-        if asked.refusal is not None:
-            return asked.refusal
+        standing = asked.standing
+        if standing is not None:
+            return standing
         answer = Answer(failure=DraftFailure.TIMEOUT)
         for call in range(CALLS_PER_PROVIDER):
             left = until - time.monotonic()
@@ -122,8 +129,7 @@ class _Draft:
             answer = await self._call(asked, left, again=call > 0)
             if answer.failure is not DraftFailure.CUT_OFF:
                 break
-        if answer.failure is not None and answer.failure.concerns_setup:
-            asked.refusal = Answer(failure=answer.failure, status=answer.status)
+        asked.learn(answer)
         return answer
 
     async def _call(self, asked: Asked, seconds: float, *, again: bool) -> Answer:
@@ -152,6 +158,7 @@ def _written(asked: Asked, answer: Answer, tally: Tally, began: float) -> Writte
         failure=None,
         failure_text=None,
         passes=False,
+        is_outage=False,
         provider=asked.provider.name,
         model=asked.provider.model,
         tally=tally,
@@ -170,6 +177,7 @@ def _failed(failed: Sequence[tuple[Asked, Answer]], tally: Tally, began: float) 
         failure=answer.failure,
         failure_text="; ".join(asked.sentence(answer) for asked, answer in failed),
         passes=bool(passing),
+        is_outage=any(answer.failure.is_outage for _, answer in passing if answer.failure),
         provider=asked.provider.name,
         model=asked.provider.model,
         tally=tally,

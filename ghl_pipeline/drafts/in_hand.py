@@ -6,11 +6,13 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from ghl_pipeline.database.rows import as_json_list
-from ghl_pipeline.drafts.wanting import CAPABILITY
+from ghl_pipeline.drafts.wanting import ALL_REFUSED, CAPABILITY
 from ghl_pipeline.errors import LocationBusy
 
 # A location that fails by itself (its rows cannot be read, say) would otherwise start a run every 20 seconds.
 REST_MINUTES: Final = 10
+# A key that was refused may have been put right at the provider, of which nothing here would tell.
+REFUSED_MINUTES: Final = 60
 
 
 def in_hand(connection: Connection, runs: Mapping[str, Collection[str]]) -> set[str]:
@@ -33,6 +35,26 @@ def in_hand(connection: Connection, runs: Mapping[str, Collection[str]]) -> set[
     values = {"capability": CAPABILITY, "runs": as_json_list(list(runs)), "locations": as_json_list(locations)}
     ended = {(row.run_id, row.location_id) for row in connection.execute(query, values)}
     return {location_id for _, location_id in given - ended}
+
+
+def refused_everywhere(connection: Connection, setup: str) -> bool:
+    """Whether all providers refused this set-up when drafts were tried last, within the hour, wherever that was.
+
+    Then each new message would start a run, and a call to each provider, to be told the same.
+    """
+    query = text("""
+        SELECT coalesce(latest.report ->> :all_refused = :setup, false)
+        FROM clients AS client CROSS JOIN LATERAL (
+            SELECT id, report, ended_at FROM location_attempts
+            WHERE capability = :capability AND location_id = client.location_id AND state = 'succeeded'
+            ORDER BY id DESC LIMIT 1
+        ) AS latest
+        WHERE latest.ended_at > now() - make_interval(mins => :minutes)
+          AND (latest.report -> 'drafted' <> '{}' OR latest.report -> 'failed' <> '{}')
+        ORDER BY latest.id DESC LIMIT 1
+    """)
+    values = {"capability": CAPABILITY, "all_refused": ALL_REFUSED, "setup": setup, "minutes": REFUSED_MINUTES}
+    return bool(connection.execute(query, values).scalar_one_or_none())
 
 
 def failing_locations(connection: Connection) -> set[str]:

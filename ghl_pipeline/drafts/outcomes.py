@@ -42,6 +42,11 @@ class DraftFailure(StrEnum):
         return self in _OF_THE_SETUP
 
     @property
+    def is_outage(self) -> bool:
+        """Whether the provider was away or had no time: nothing that the message or the model has to do with."""
+        return self in _OF_THE_PROVIDER
+
+    @property
     def passes(self) -> bool:
         """Whether trying again later can help by itself. A refusal or a rejected request is about the text."""
         return not self.concerns_setup and self not in _OF_THE_TEXT
@@ -49,6 +54,9 @@ class DraftFailure(StrEnum):
 
 _OF_THE_SETUP = frozenset({DraftFailure.KEY_REFUSED, DraftFailure.MODEL_UNKNOWN})
 _OF_THE_TEXT = frozenset({DraftFailure.REFUSED, DraftFailure.REQUEST_REJECTED})
+_OF_THE_PROVIDER = frozenset(
+    {DraftFailure.TIMEOUT, DraftFailure.UNREACHABLE, DraftFailure.RATE_LIMITED, DraftFailure.SERVER_ERROR}
+)
 
 WORDS = {
     DraftFailure.CUT_OFF: "reached its token limit before the end of the text, also with twice the budget",
@@ -73,14 +81,18 @@ class SkipReason(StrEnum):
     NOT_SWITCHED_ON = "not_switched_on"  # the client is not switched on for drafts
     NO_KEY = "no_key"  # no provider has a key
     SETUP_REFUSED = "setup_refused"  # failed because of a setting that is still the same
-    OPTED_OUT = "opted_out"  # the lead, or this very message, asks not to be written to
-    BOUNCED = "bounced"
+    OPTED_OUT = "opted_out"  # the lead, or this very message by a keyword, asks not to be written to
+    OPTED_OUT_IN_WORDS = "opted_out_in_words"  # this message asks so in words of its own; the lead stays as it is
+    BOUNCED = "bounced"  # an e-mail to a lead whose address does not take any
     CONTACT_DELETED = "contact_deleted"
     AUTOMATED = "automated"  # an automatic reply
-    MACHINE = "machine"  # a mailer-daemon, a no-reply address
+    MACHINE = "machine"  # a mailer-daemon, a no-reply address, a notice that an e-mail did not arrive
     NOT_POSITIVE = "not_positive"  # an e-mail that shows no interest
     NO_TEXT = "no_text"  # nothing that could be answered
     ANSWERED = "answered"  # somebody wrote to the lead since
+    SETTLING = "settling"  # came in this moment, and the lead may be writing on
     RESTING = "resting"  # failed, and tried again later
     GIVEN_UP = "given_up"  # failed for good
-    CHANGED_MEANWHILE = "changed_meanwhile"  # not wanted any more when the draft was there, or another process had it
+    CHANGED_MEANWHILE = (
+        "changed_meanwhile"  # not wanted any more when the draft was there, another process had it, the lead wrote on
+    )

@@ -3,13 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 
 from ghl_pipeline.drafts.draft import Tally, Written
 from ghl_pipeline.drafts.outcomes import SkipReason
 from ghl_pipeline.drafts.prices import Price
-from ghl_pipeline.drafts.wanting import SETUP_REFUSED
+from ghl_pipeline.drafts.wanting import ALL_REFUSED, SETUP_REFUSED
 from ghl_pipeline.orchestration.reports import Report, bar_chart
 
 
@@ -58,9 +58,11 @@ class DraftsReport:
         calls: requests to providers.
         tokens_in, tokens_out: as they counted them.
         cost_usd: US dollars by model, of models whose price is set.
+        unpriced: models that took part and have no price; with any, the sum of `cost_usd` is less than was spent.
         p50_seconds, p95_seconds: of the drafts that there are now; 0 without any.
         seconds: how long the location took.
         setup_refused: the set-up with which drafts failed because of it, this time or before; in the record only.
+        all_refused: the set-up, when every provider refused it in this run; in the record only.
     """
 
     location: str
@@ -74,7 +76,9 @@ class DraftsReport:
     p50_seconds: float
     p95_seconds: float
     seconds: float
+    unpriced: Sequence[str] = ()
     setup_refused: str | None = None
+    all_refused: str | None = None
 
     @property
     def did_something(self) -> bool:
@@ -84,12 +88,13 @@ class DraftsReport:
     def as_dict(self) -> dict[str, object]:
         """As JSON-ready values."""
         values = asdict(self)
-        del values[SETUP_REFUSED]
+        del values[SETUP_REFUSED], values[ALL_REFUSED]
+        values["unpriced"] = list(self.unpriced)
         return values
 
     def as_record(self) -> dict[str, object]:
         """As `location_attempts` keeps it: what the next look for messages reads of it included."""
-        return {**self.as_dict(), SETUP_REFUSED: self.setup_refused}
+        return {**self.as_dict(), SETUP_REFUSED: self.setup_refused, ALL_REFUSED: self.all_refused}
 
     def as_report(self) -> Report:
         """For the materialization of `reply_drafts`."""
@@ -107,6 +112,8 @@ class DraftsReport:
                 "tokens_in": self.tokens_in,
                 "tokens_out": self.tokens_out,
                 "cost_usd": round(sum(self.cost_usd.values()), 6),
+                # Without any price there is no sum that could be believed.
+                **({"cost_is_incomplete": True} if self.unpriced and self.cost_usd else {}),
                 "p50_seconds": self.p50_seconds,
                 "p95_seconds": self.p95_seconds,
                 "seconds": self.seconds,
@@ -120,6 +127,12 @@ class DraftsReport:
         )
 
 
+def busy_report(location_id: str) -> Report:
+    """Of a partition that another run is at work on: nothing was done by this one, and why."""
+    nothing = report_of(location_id, DraftCounts(), {}, seconds=0.0, setup_refused=None).as_report()
+    return replace(nothing, values={**nothing.values, "left_alone": "another run is at work there"})
+
+
 def report_of(
     location_id: str,
     counts: DraftCounts,
@@ -127,6 +140,7 @@ def report_of(
     *,
     seconds: float,
     setup_refused: str | None,
+    all_refused: str | None = None,
 ) -> DraftsReport:
     """The report from the counts of a location."""
     return DraftsReport(
@@ -145,7 +159,9 @@ def report_of(
         p50_seconds=percentile(counts.seconds, 0.5),
         p95_seconds=percentile(counts.seconds, 0.95),
         seconds=round(seconds, 3),
+        unpriced=sorted(model for model, tokens in counts.by_model.items() if any(tokens) and model not in prices),
         setup_refused=setup_refused,
+        all_refused=all_refused,
     )
 
 
@@ -156,6 +172,8 @@ def percentile(seconds: Sequence[float], share: float) -> float:
 
 
 def cost_of(tally: Tally, prices: Mapping[str, Price]) -> Decimal | None:
-    """US dollars of one draft; None when no model that took part has a price."""
-    costs = [prices[model].of(*tokens) for model, tokens in tally.by_model.items() if model in prices]
-    return sum(costs, Decimal(0)) if costs else None
+    """US dollars of one draft; None when a model that took part has no price: too low a sum would be believed."""
+    used = {model: tokens for model, tokens in tally.by_model.items() if any(tokens)}
+    if not prices or any(model not in prices for model in used):
+        return None
+    return sum((prices[model].of(*tokens) for model, tokens in used.items()), Decimal(0))

@@ -31,6 +31,11 @@ def reply_drafts_sensor(default_status: dg.DefaultSensorStatus) -> dg.SensorDefi
         due = drafts.due()
         if not due:
             return dg.SkipReason("no message wants a draft")
+        if drafts.is_refused():
+            return dg.SkipReason(
+                f"{len(due)} locations have such messages, but every provider refused its key or model within the "
+                "hour. Correct OPENAI_API_KEY, OPENAI_MODEL, ANTHROPIC_API_KEY or ANTHROPIC_MODEL"
+            )
         with engine.connect() as connection:
             left_alone = in_hand(connection, locations_of_runs(context.instance, write_drafts.name))
             left_alone |= failing_locations(connection)
@@ -38,7 +43,7 @@ def reply_drafts_sensor(default_status: dg.DefaultSensorStatus) -> dg.SensorDefi
         if not locations:
             return dg.SkipReason(f"all {len(due)} locations with such messages are at work or failed a moment ago")
         return dg.RunRequest(
-            run_config=dg.RunConfig(ops={"draft_writing": DraftsConfig(locations=locations)}),
+            run_config=dg.RunConfig(ops={"draft_writing": DraftsConfig(locations=locations, patient=True)}),
             tags={**PRIORITY_TAGS, "ghl_pipeline/locations": str(len(locations))},
         )
 

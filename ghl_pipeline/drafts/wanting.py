@@ -1,11 +1,11 @@
 """Which messages want a draft, and why the others do not.
 
-Looked at is the newest inbound message of each lead on each channel, of clients that are switched on. What it says of
-itself and its lead is fetched in one statement; the rule is a pure function of that.
+Looked at is the newest inbound message that somebody wrote, of each lead on each channel, of clients that are switched
+on. What it says of itself and its lead is fetched in one statement; the rule is a pure function of that.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -14,12 +14,16 @@ from sqlalchemy import Connection, text
 
 from ghl_pipeline.database.blank import WHITE_SPACE
 from ghl_pipeline.database.rows import as_json_list
+from ghl_pipeline.drafts.opting_out import LONGEST_READ, opts_out_in_words
 from ghl_pipeline.drafts.outcomes import Channel, DraftFailure, SkipReason
-from ghl_pipeline.ghl.opt_outs import LONGEST_OPT_OUT, opts_out
+from ghl_pipeline.drafts.superseding import answered_sql
+from ghl_pipeline.ghl.opt_outs import opts_out
 
 CAPABILITY: Final = "drafts"
 SETUP_REFUSED: Final = "setup_refused"
 """In the record of an attempt: by which set-up drafts failed because of the set-up."""
+ALL_REFUSED: Final = "all_refused"
+"""In the record of an attempt: the set-up that every provider refused in that run."""
 # The dashboard's and the events' words for somebody who must not be written to, lower-case.
 OPT_OUT_STATUSES: Final = ("unsubscribed", "do_not_contact")
 BOUNCED, INTERESTED = "bounced", "interested"
@@ -27,20 +31,32 @@ BOUNCED, INTERESTED = "bounced", "interested"
 _MACHINES = re.compile(
     r"(?:mailer[-_.]?daemon|postmaster|(?:do[-_.]?)?no[t]?[-_.]?reply|bounces?|auto[-_.]?reply|notifications?)(?:[+=-].*)?"
 )
+# Messages say no sender. Who wrote an e-mail is the lead by its address, unless the subject is a mail server's.
+_NOTICES = re.compile(
+    r"undeliver(?:able|ed)\b|(?:mail )?delivery (?:status notification|fail|has failed|incomplete|delay|system)"
+    r"|returned mail\b|failure notice|message (?:not delivered|blocked)|warning: (?:message|could not send)"
+    r"|auto(?:matic|mated)?[- ]?re(?:ply|sponse)\b|out of (?:the )?office\b",
+    re.IGNORECASE,
+)
+# A lead that writes three text messages in a row is answered once, to the last one.
+SETTLES: Final = timedelta(seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The newest inbound message of a lead on a channel, as far as the rule needs it. `repr` shows ids and flags.
+    """The newest message that a lead wrote on a channel, as far as the rule needs it. `repr` shows ids and flags.
 
     Attributes:
         location_id: of the client.
         client_id, lead_id, message_id: rows.
         channel: how it came, and how a reply would go.
         start: the first letters, enough to tell an opt-out.
-        is_automated, is_interested: as the message says.
+        subject: of an e-mail.
+        is_automated: as the message says; then nobody wrote one lately that was not.
+        is_interested: as this or another e-mail of these days says.
+        is_settling: came this moment; the lead may be writing on.
         status: the lead's.
-        email: the lead's; who wrote, where the channel is e-mail.
+        email: the lead's own address. Who sent the message is not stored: a reply may come from another one.
         opted_out, contact_deleted: of the lead.
         answered: whether somebody wrote to the lead on this channel since.
         failure: of the draft that there is; None when there is none.
@@ -54,8 +70,10 @@ class Candidate:
     message_id: int
     channel: Channel
     start: str = field(repr=False)
+    subject: str | None = field(repr=False)
     is_automated: bool
     is_interested: bool
+    is_settling: bool
     status: str
     email: str | None = field(repr=False)
     opted_out: bool
@@ -66,15 +84,24 @@ class Candidate:
     setup_tried: str | None = None
 
 
-def skip_reason(candidate: Candidate, setup: str | None, *, again: bool = False) -> SkipReason | None:
+def skip_reason(
+    candidate: Candidate, setup: str | None, *, again: bool = False, patient: bool = False
+) -> SkipReason | None:
     """Why the message gets no draft; None when it wants one.
 
     Args:
         candidate: the message.
         setup: the fingerprint of keys, models and addresses; None when no provider has a key.
         again: what failed is tried once more, whatever its time.
+        patient: a message of this moment waits, since the lead may be writing on.
     """
-    return _of_person(candidate) or _of_message(candidate) or _of_attempts(candidate, setup, again=again)
+    reason = _of_person(candidate) or _of_message(candidate) or _of_attempts(candidate, setup, again=again)
+    if reason is not None:
+        return reason
+    # Last, since it reads the text: all other reasons are flags.
+    if opts_out_in_words(candidate.start):
+        return SkipReason.OPTED_OUT_IN_WORDS
+    return SkipReason.SETTLING if patient and candidate.is_settling else None
 
 
 def _of_person(candidate: Candidate) -> SkipReason | None:
@@ -84,7 +111,8 @@ def _of_person(candidate: Candidate) -> SkipReason | None:
         return SkipReason.OPTED_OUT
     if candidate.contact_deleted:
         return SkipReason.CONTACT_DELETED
-    if status == BOUNCED:
+    # An address that takes no e-mails says nothing of the phone.
+    if status == BOUNCED and candidate.channel is Channel.EMAIL:
         return SkipReason.BOUNCED
     return None
 
@@ -93,7 +121,10 @@ def _of_message(candidate: Candidate) -> SkipReason | None:
     if candidate.is_automated:
         return SkipReason.AUTOMATED
     is_email = candidate.channel is Channel.EMAIL
-    if is_email and _MACHINES.fullmatch((candidate.email or "").strip().lower().partition("@")[0]):
+    if is_email and (
+        _MACHINES.fullmatch((candidate.email or "").strip().lower().partition("@")[0])
+        or _NOTICES.match((candidate.subject or "").strip())
+    ):
         return SkipReason.MACHINE
     if not candidate.start.strip():
         return SkipReason.NO_TEXT
@@ -131,7 +162,8 @@ def candidates(
         "locations": chosen,
         "capability": CAPABILITY,
         "setup_refused": SETUP_REFUSED,
-        "start": LONGEST_OPT_OUT + 1,
+        "start": LONGEST_READ,
+        "settles": SETTLES,
         "white_space": WHITE_SPACE,
     }
     return [
@@ -148,13 +180,16 @@ def candidates(
 
 def due_locations(connection: Connection, max_age: timedelta, setup: str) -> list[str]:
     """The locations with a message that wants a draft now, in the order in which their clients were added."""
-    found: Sequence[Candidate] = candidates(connection, max_age)
-    due = {each.location_id: each.client_id for each in found if skip_reason(each, setup) is None}
+    due: dict[str, int] = {}
+    for each in candidates(connection, max_age):
+        if each.location_id not in due and skip_reason(each, setup, patient=True) is None:
+            due[each.location_id] = each.client_id
     return sorted(due, key=lambda location_id: due[location_id])
 
 
-_CANDIDATES = text("""
-    WITH chosen AS (
+_CANDIDATES = text(f"""
+    -- Materialized: in a join, the planner looks up the last attempt once for each message instead of each client.
+    WITH chosen AS MATERIALIZED (
         SELECT client.id, client.location_id,
             (SELECT attempt.report ->> :setup_refused FROM location_attempts AS attempt
              WHERE attempt.capability = :capability AND attempt.location_id = client.location_id
@@ -164,28 +199,33 @@ _CANDIDATES = text("""
         WHERE client.active
           AND (CAST(:locations AS json) IS NULL
                OR client.location_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(:locations AS json)))))
-    ), newest AS (
-        SELECT DISTINCT ON (message.lead_id, message.channel)
-            chosen.location_id, chosen.setup_tried, message.client_id, message.lead_id, message.id, message.channel,
-            left(btrim(message.body, :white_space), :start) AS start, message.is_automated, message.is_interested,
-            message.sent_at
+    ), recent AS (
+        SELECT message.id, message.client_id, message.lead_id, message.channel, message.sent_at, message.is_automated,
+            -- EmailBison marks one e-mail of a conversation.
+            bool_or(message.is_interested) OVER (PARTITION BY message.lead_id, message.channel) AS is_interested,
+            message.is_automated OR btrim(message.body, :white_space) = '' AS says_nothing
         FROM chosen JOIN messages AS message ON message.client_id = chosen.id
         WHERE message.direction = 'inbound' AND message.sent_at > now() - :max_age
           AND (message.channel = 'sms' OR (message.channel = 'email' AND message.provider = 'emailbison'))
-        ORDER BY message.lead_id, message.channel, message.sent_at DESC, message.id DESC
+    ), newest AS (
+        -- What says nothing comes last: an automatic reply must not hide what somebody wrote before it.
+        SELECT DISTINCT ON (lead_id, channel) * FROM recent
+        ORDER BY lead_id, channel, says_nothing, sent_at DESC, id DESC
     )
-    SELECT newest.location_id, newest.client_id, newest.lead_id, newest.id AS message_id, newest.channel, newest.start,
-        newest.is_automated, newest.is_interested, lead.status, lead.email,
+    SELECT chosen.location_id, newest.client_id, newest.lead_id, newest.id AS message_id, newest.channel,
+        left(btrim(message.body, :white_space), :start) AS start, left(message.subject, 200) AS subject,
+        newest.is_automated, newest.is_interested,
+        -- A clock that goes ahead makes nobody wait for long.
+        newest.sent_at > now() - :settles AND newest.sent_at <= now() + :settles AS is_settling,
+        lead.status, lead.email,
         lead.opted_out_at IS NOT NULL AS opted_out, lead.contact_deleted_at IS NOT NULL AS contact_deleted,
-        EXISTS (
-            SELECT FROM messages AS later
-            WHERE later.lead_id = newest.lead_id AND later.channel = newest.channel AND later.direction = 'outbound'
-              AND later.sent_at >= newest.sent_at AND (later.sent_at > newest.sent_at OR later.id > newest.id)
-        ) AS answered,
-        draft.failure, draft.retry_at <= now() AS is_due, newest.setup_tried
+        {answered_sql("newest")} AS answered,
+        draft.failure, draft.retry_at <= now() AS is_due, chosen.setup_tried
     FROM newest
+    JOIN chosen ON chosen.id = newest.client_id
+    JOIN messages AS message ON message.id = newest.id
     JOIN leads AS lead ON lead.id = newest.lead_id AND lead.client_id = newest.client_id
     LEFT JOIN reply_drafts AS draft ON draft.message_id = newest.id AND draft.channel = newest.channel
     WHERE draft.id IS NULL OR draft.state = 'failed'
     ORDER BY newest.sent_at DESC, newest.id DESC
-""")
+""")  # noqa: S608 - the conditions are our own words

@@ -97,6 +97,11 @@ class Place:
         """A new lead with one message that wants a draft."""
         return self.message(self.lead(**fields))
 
+    def models(self) -> tuple[str, str]:
+        """Of the first and of the second provider."""
+        settings = llm_settings(self.sandbox)
+        return settings.openai_model, settings.anthropic_model
+
     def drafts(self, **settings: object) -> Drafts:
         return build_drafts(llm_settings(self.sandbox, **settings), self.engine)
 

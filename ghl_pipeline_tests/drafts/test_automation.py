@@ -1,5 +1,6 @@
 """Drafts without a person: the sensor, the run it asks for, the check, and that none of it says what anybody wrote."""
 
+import contextlib
 import logging
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import sqlalchemy
 from dagster import DagsterInstance
 from sqlalchemy import URL, Engine, insert
 
+from ghl_pipeline.database.locks import AdvisoryLocks
 from ghl_pipeline.database.tables import booking_calendars
 from ghl_pipeline.drafts.assets import draft_writing
 from ghl_pipeline.drafts.build import build_drafts
@@ -163,6 +165,58 @@ def test_which_share_of_failed_drafts_is_too_many(
 ) -> None:
     result = judged([FailedShare("A" * 20, failed, drafts, for_setup, "timeout")])
     assert (result.passed, result.severity) == (passed, severity)
+
+
+def test_while_every_provider_refuses_its_key_new_messages_start_no_runs(
+    agency: Agency, instance: DagsterInstance
+) -> None:
+    place, other = agency.place(), agency.place("Other")
+    place.sms()
+    place.always("401", "401")
+    run(place, instance, [place.id])
+    other.sms()
+    skipped = tick(place, instance)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "OPENAI_API_KEY" in str(skipped.skip_message)
+    assert locations_of(tick(place, instance, openai_model="another")) == [place.id, other.id]
+    place.sql("UPDATE location_attempts SET ended_at = now() - interval '61 minutes'")
+    assert locations_of(tick(place, instance)) == [other.id], "after an hour it is tried again"
+    place.always("ok")
+    run(place, instance, [other.id])
+    place.sms()
+    assert locations_of(tick(place, instance)) == [place.id], "and goes on when it went well"
+
+
+def test_one_refused_provider_of_two_holds_nothing_up(place: Place, instance: DagsterInstance) -> None:
+    place.sms()
+    place.always("401")
+    run(place, instance, [place.id])
+    place.sms()
+    assert locations_of(tick(place, instance)) == [place.id]
+
+
+def test_a_partition_that_another_run_is_at_has_its_event_and_why(agency: Agency, instance: DagsterInstance) -> None:
+    place, busy = agency.place(), agency.place("Busy")
+    sync_partitions(instance, [place.id, busy.id])
+    with contextlib.ExitStack() as held:
+        assert held.enter_context(AdvisoryLocks(place.engine).hold(f"drafts of location {busy.id}"))
+        result = definitions(place).resolve_job_def("write_drafts").execute_in_process(
+            instance=instance,
+            tags={"dagster/asset_partition_range_start": place.id, "dagster/asset_partition_range_end": busy.id},
+        )  # fmt: skip
+    assert result.success
+    assert set(instance.get_materialized_partitions(dg.AssetKey("reply_drafts"))) == {place.id, busy.id}
+    records = instance.fetch_materializations(dg.AssetKey("reply_drafts"), limit=9).records
+    told = {each.partition_key: each.asset_materialization for each in records}[busy.id]
+    assert told is not None
+    assert told.metadata["left_alone"].value == "another run is at work there"
+    assert told.metadata["drafted"].value == 0
+
+
+def test_a_run_without_partitions_or_locations_does_nothing(place: Place, instance: DagsterInstance) -> None:
+    place.sms()
+    assert run(place, instance, []).success
+    assert place.rows() == []
 
 
 # --- privacy

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 
 import pytest
 import typer
@@ -17,6 +18,8 @@ from ghl_pipeline.sandbox.llm_providers import draft_for
 from ghl_pipeline.settings import Settings
 from ghl_pipeline_tests.drafts.conftest import Agency, Place, llm_settings
 
+WEEK = timedelta(days=7)
+
 
 @pytest.fixture
 def written(place: Place) -> int:
@@ -28,13 +31,13 @@ def written(place: Place) -> int:
 
 def test_a_draft_is_approved_or_rejected_and_a_person_may_change_their_mind(place: Place, written: int) -> None:
     with place.engine.begin() as connection:
-        assert approve(connection, written).state is DraftState.APPROVED
+        assert approve(connection, written, WEEK).state is DraftState.APPROVED
     first = place.row()["decided_at"]
     assert first is not None
     with place.engine.begin() as connection:
-        assert approve(connection, written).decided_at == first, "the first time counts"
+        assert approve(connection, written, WEEK).decided_at == first, "the first time counts"
     with place.engine.begin() as connection:
-        assert reject(connection, written).state is DraftState.REJECTED
+        assert reject(connection, written, WEEK).state is DraftState.REJECTED
     assert place.row()["decided_at"] > first
     assert place.openai.calls == 1, "and nothing is written anew"
 
@@ -43,8 +46,8 @@ def test_no_draft_for_somebody_who_opted_out_since_is_approved(place: Place, wri
     place.sql("UPDATE leads SET opted_out_at = now()")
     with place.engine.begin() as connection:
         with pytest.raises(DraftNotOpen, match="must not be written to"):
-            approve(connection, written)
-        assert reject(connection, written).state is DraftState.REJECTED
+            approve(connection, written, WEEK)
+        assert reject(connection, written, WEEK).state is DraftState.REJECTED
 
 
 def test_what_failed_or_does_not_exist_cannot_be_decided(place: Place) -> None:
@@ -55,16 +58,16 @@ def test_what_failed_or_does_not_exist_cannot_be_decided(place: Place) -> None:
     with place.engine.begin() as connection:
         for decide in (approve, reject):
             with pytest.raises(DraftNotOpen, match="refused"):
-                decide(connection, failed)
+                decide(connection, failed, WEEK)
             with pytest.raises(UnknownDraft):
-                decide(connection, failed + 1)
+                decide(connection, failed + 1, WEEK)
 
 
 def test_a_draft_says_when_somebody_wrote_meanwhile(place: Place, written: int) -> None:
     lead = int(place.row()["lead_id"])
     place.message(lead, minutes=0, direction="outbound")
     with place.engine.connect() as connection:
-        assert find_draft(connection, written).answered
+        assert find_draft(connection, written, WEEK).answered
 
 
 def test_drafts_are_listed_newest_first_by_location_and_state(agency: Agency) -> None:
@@ -73,12 +76,12 @@ def test_drafts_are_listed_newest_first_by_location_and_state(agency: Agency) ->
         each.sms()
         asyncio.run(each.drafts().write([place.id, other.id]))
     with agency.engine.begin() as connection:
-        approve(connection, int(other.row()["id"]))
-        everywhere = list_drafts(connection)
+        approve(connection, int(other.row()["id"]), WEEK)
+        everywhere = list_drafts(connection, WEEK)
         assert [each.location_id for each in everywhere] == [place.id, other.id, place.id]
-        assert [each.client_id for each in list_drafts(connection, location_ids=[other.id])] == [other.client_id]
-        assert len(list_drafts(connection, state=DraftState.PENDING)) == 2
-        assert len(list_drafts(connection, limit=1)) == 1
+        assert [each.client_id for each in list_drafts(connection, WEEK, location_ids=[other.id])] == [other.client_id]
+        assert len(list_drafts(connection, WEEK, state=DraftState.PENDING)) == 2
+        assert len(list_drafts(connection, WEEK, limit=1)) == 1
     assert "body" not in everywhere[0].as_dict()
     assert place.rows()[0]["body"] not in repr(everywhere)
 
@@ -117,6 +120,22 @@ def test_drafts_are_written_looked_at_and_decided_at_the_command_line(run: CliRu
     assert document(run.invoke(commands.app, ["approve", number, "--json"]))["state"] == "approved"
     assert "rejected" in run.invoke(commands.app, ["reject", number]).output
     assert isinstance(run.invoke(commands.app, ["approve", "999"]).exception, UnknownDraft)
+
+
+def test_writing_ends_in_a_failure_when_every_draft_failed(run: CliRunner, place: Place) -> None:
+    place.sms()
+    place.always("500", "500")
+    result = run.invoke(commands.app, ["write"])
+    assert result.exit_code == 1
+    assert "drafts list --state failed" in result.output
+    assert run.invoke(commands.app, ["write"]).exit_code == 0, "nothing was tried: it rests"
+
+
+def test_the_list_says_which_drafts_are_outdated(run: CliRunner, place: Place, written: int) -> None:
+    place.message(int(place.row()["lead_id"]), "Hello?", minutes=0)
+    listed = document(run.invoke(commands.app, ["list", "--json"]))["drafts"]
+    assert [each["outdated"] for each in listed] == [True]  # type: ignore[attr-defined]
+    assert isinstance(run.invoke(commands.app, ["approve", str(written)]).exception, DraftNotOpen)
 
 
 def test_writing_without_a_key_says_which_setting_is_missing(

@@ -126,7 +126,7 @@ async def test_what_failed_is_tried_again_and_a_later_draft_takes_its_place(plac
 
 async def test_after_the_last_attempt_it_is_given_up(place: Place) -> None:
     place.sms()
-    place.always("500", "500")
+    place.always("empty", "empty")
     waits = []
     for _ in range(MOST_ATTEMPTS):
         await place.write()
@@ -204,12 +204,12 @@ async def test_a_location_that_fails_stops_no_other(agency: Agency, monkeypatch:
     place.sms()
     other.sms()
 
-    def read(connection: Connection, client_id: int, now: datetime) -> Offer:
+    def read(connection: Connection, client_id: int, now: datetime) -> Offer | None:
         if client_id == place.client_id:
             raise ValueError("Quorvath")
         return read_offer(connection, client_id, now)
 
-    monkeypatch.setattr("ghl_pipeline.drafts.drafts.read_offer", read)
+    monkeypatch.setattr("ghl_pipeline.drafts.location_drafts.read_offer", read)
     result = await place.drafts().write([place.id, other.id])
     assert [(each.location_id, each.error_class) for each in result.failures] == [(place.id, "ValueError")]
     assert "Quorvath" not in result.failures[0].text
