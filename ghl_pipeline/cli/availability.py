@@ -64,7 +64,7 @@ def print_availability(result: AvailabilityResult) -> None:
             told = "no calendar. To give one: ghl-pipeline clients set-calendar"
             out.print(f"{report.location}: {told} {report.location} --link URL", soft_wrap=True, markup=False)
     for location_id in result.busy:
-        err.print(f"Location {location_id}: another run is at its calendar and was left alone.")
+        err.print(f"Location {location_id}: another run is at its calendar and was left alone.", soft_wrap=True)
     if result.not_reached:
         err.print(
             f"{len(result.not_reached)} locations were not reached in time. Run the command again: they are first."

@@ -90,7 +90,9 @@ def crm_sync(
     else:
         out.print(f"{ended.message}.", soft_wrap=True, markup=False)
     for location_id in ended.result.busy:
-        err.print(f"Location {location_id}: another run is at its vendors and leads; it was left alone.")
+        err.print(
+            f"Location {location_id}: another run is at its vendors and leads; it was left alone.", soft_wrap=True
+        )
     exit_with_failures(ended.result.failures, locations)
     if ended.result.busy:
         raise typer.Exit(LocationBusy.exit_code if _nothing_but_busy(ended.result) else PARTLY_DONE)

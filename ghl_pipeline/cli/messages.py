@@ -92,7 +92,9 @@ def print_messages(result: MessagesResult) -> None:
 def tell_busy(result: MessagesResult) -> None:
     """Says on stderr which locations were left to another import."""
     for location_id in result.busy:
-        err.print(f"Location {location_id}: another import of its messages is at work and was left alone.")
+        err.print(
+            f"Location {location_id}: another import of its messages is at work and was left alone.", soft_wrap=True
+        )
 
 
 def _sum(report: ImportReport, outcomes: Sequence[MessageOutcome]) -> int:

@@ -99,7 +99,7 @@ def sync(location: Locations = None, client: Clients = None, json: Json = False)
                     markup=False,
                 )
     for location_id in result.busy:
-        err.print(f"Location {location_id}: another run is at its accounts; it was left alone.")
+        err.print(f"Location {location_id}: another run is at its accounts; it was left alone.", soft_wrap=True)
     exit_with_failures(result.failures, locations)
     exit_when_busy(result.busy, locations)
 
