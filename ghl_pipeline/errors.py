@@ -12,6 +12,7 @@ branches live beside what raises them:
     ├── LocationBusy            another run holds the location
     ├── Interrupted             a person stopped the work; what was done is kept
     ├── TooManyMissing          ghl_pipeline.crm.missing: so many contacts are gone at once that a person is asked
+    ├── ChoresFailed            ghl_pipeline.operations.housekeeping: some kinds of old rows could not be dropped
     ├── GhlError                ghl_pipeline.ghl.errors: transient and permanent answers of the API
     ├── SlotsStale              ghl_pipeline.availability.outcomes: a calendar's free times could not be refreshed
     ├── CalendlyError           ghl_pipeline.calendly.errors: no answer, access denied, refused
@@ -20,9 +21,14 @@ branches live beside what raises them:
 
 
 class PipelineError(Exception):
-    """Base of every error raised on purpose. `exit_code` is what the CLI ends with when nothing else handles it."""
+    """Base of every error raised on purpose.
+
+    `exit_code` is what the CLI ends with when nothing else handles it. `waits_for_person`: the work stopped to ask
+    somebody, and asking again before he has answered only costs.
+    """
 
     exit_code = 1
+    waits_for_person = False
 
 
 class ConfigurationError(PipelineError):

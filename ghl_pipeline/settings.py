@@ -385,11 +385,144 @@ class Settings(BaseSettings):
         description="Messages older than this get no draft any more.",
     )
 
+    # --- metrics and alerts
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        alias="METRICS_TOKEN",
+        description="What whoever scrapes the receiver's /metrics has to send (Authorization: Bearer ...), 16 letters "
+        "or more. Unset: nobody may, but see METRICS_WITHOUT_TOKEN.",
+    )
+    metrics_without_token: bool = Field(
+        default=False,
+        alias="METRICS_WITHOUT_TOKEN",
+        description="Whether programs of this machine may read /metrics where METRICS_TOKEN is unset. Not where a "
+        "proxy on this machine passes requests on: it looks like one of them. `ghl-pipeline dev` sets it.",
+    )
+    metrics_per_location_up_to: int = Field(
+        default=1000,
+        ge=0,
+        alias="METRICS_PER_LOCATION_UP_TO",
+        description="Up to how many active locations metrics tell each apart, with up to 60 series for each; above, "
+        "sums alone. 0: never.",
+    )
+    alert_every_seconds: float = Field(
+        default=3600.0,
+        ge=0,
+        alias="ALERT_EVERY_SECONDS",
+        description="For how long the same error of the same work at the same location is counted and not told again.",
+    )
+    alert_slack_url: SecretStr | None = Field(
+        default=None,
+        alias="ALERT_SLACK_URL",
+        description="Slack's incoming webhook for alerts. Unset: no alert goes to Slack.",
+    )
+    alert_webhook_url: SecretStr | None = Field(
+        default=None,
+        alias="ALERT_WEBHOOK_URL",
+        description="Where alerts are posted as JSON. Unset: nowhere.",
+    )
+    alert_webhook_secret: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        alias="ALERT_WEBHOOK_SECRET",
+        description="With what such a post is signed (HMAC-SHA256), 16 letters or more. Unset: it is not.",
+    )
+    ui_url: str | None = Field(
+        default=None,
+        alias="UI_URL",
+        description="Where people reach the Dagster UI, such as https://dagster.example.com; alerts link to its runs.",
+    )
+
+    # --- the UI
+    ui_allowed_hosts: str = Field(
+        default="",
+        alias="UI_ALLOWED_HOSTS",
+        description="Names beside those of loopback under which browsers may ask for the UI, comma-separated, with the "
+        "port where it is not 80 or 443: `ops.example.com,10.0.0.5:3000`.",
+    )
+    ui_password: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        alias="UI_PASSWORD",
+        description="Password that the UI asks for (HTTP Basic, any user name), 16 letters or more. Unset: none.",
+    )
+    ui_proxy_secret: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        alias="UI_PROXY_SECRET",
+        description="What the proxy that logs people in has to send as the header `x-ghl-pipeline-proxy`, so that "
+        "nobody comes past it. Unset: nothing is asked for.",
+    )
+
+    # --- reruns of what failed
+    rerun_first_pause_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        alias="RERUN_FIRST_PAUSE_SECONDS",
+        description="Pause before a location whose work failed is asked for again, the first time; then twice as long "
+        "each time. Up to as much again is added, differently for each location, so that many do not come at once.",
+    )
+    rerun_longest_pause_seconds: float = Field(
+        default=3600.0,
+        gt=0,
+        alias="RERUN_LONGEST_PAUSE_SECONDS",
+        description="What the doubling of that pause ends at.",
+    )
+    rerun_after_stop_seconds: float = Field(
+        default=3600.0,
+        ge=0,
+        alias="RERUN_AFTER_STOP_SECONDS",
+        description="Pause before work that a person stopped, in the UI or by Ctrl-C, is asked for again.",
+    )
+    rerun_most: int = Field(
+        default=12,
+        ge=1,
+        le=1000,
+        alias="RERUN_MOST",
+        description="Reruns of a location without a success after which it is asked for once a day only.",
+    )
+
+    # --- housekeeping
+    keep_attempts_days: float = Field(
+        default=90.0,
+        gt=0,
+        alias="KEEP_ATTEMPTS_DAYS",
+        description="How long attempts at locations and alerts are kept; the last 20 attempts of each location and "
+        "kind of work for ever.",
+    )
+    keep_run_events_days: float = Field(
+        default=30.0,
+        gt=0,
+        alias="KEEP_RUN_EVENTS_DAYS",
+        description="How long Dagster's runs keep log lines, inner events and what they printed.",
+    )
+    keep_history_days: float = Field(
+        default=2.0,
+        ge=1,
+        alias="KEEP_HISTORY_DAYS",
+        description="How long Dagster keeps all materializations and checkpoints; older ones the last of each location "
+        "and day only. What each look at a location found is in the attempts, for longer.",
+    )
+    keep_daily_history_days: float = Field(
+        default=30.0,
+        ge=1,
+        alias="KEEP_DAILY_HISTORY_DAYS",
+        description="How long Dagster keeps the last materialization and checkpoint of each location and day (UTC); "
+        "the newest of each location for ever.",
+    )
+
     # --- Dagster
     automation: bool = Field(
         default=False,
         alias="GHL_PIPELINE_AUTOMATION",
         description="Whether schedules and run-starting sensors are on before somebody switches them in the UI.",
+    )
+    celery_broker_url: SecretStr | None = Field(
+        default=None,
+        alias="CELERY_BROKER_URL",
+        description="Redis URL (redis:// or rediss://) through which runs reach the workers of several machines. "
+        "Unset: runs are processes of the code server.",
     )
 
     @field_validator("api_url", "calendly_api_url")
@@ -397,6 +530,23 @@ class Settings(BaseSettings):
     def _is_http_url(cls, url: str) -> str:
         # Checked only: pydantic's URL type would append a slash.
         TypeAdapter(HttpUrl).validate_python(url)
+        return url
+
+    @field_validator("ui_url")
+    @classmethod
+    def _is_http_url_without_end(cls, url: str | None) -> str | None:
+        if url is not None:
+            TypeAdapter(HttpUrl).validate_python(url)
+        return url and url.rstrip("/")
+
+    @field_validator("alert_slack_url", "alert_webhook_url")
+    @classmethod
+    def _is_secret_http_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            try:
+                TypeAdapter(HttpUrl).validate_python(url.get_secret_value())
+            except ValidationError:
+                raise ValueError("it has to be a URL that begins with https:// or http://") from None
         return url
 
     @property

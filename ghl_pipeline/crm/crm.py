@@ -109,6 +109,7 @@ class Crm:
             counts=CrmReport.as_record,
             concurrency=concurrency,
             counts_of_failure=_record_of,
+            trial=dry_run,
         )
         busy = tuple(f.location_id for f in result.failures if f.error_class == LocationBusy.__name__)
         return CrmResult(

@@ -22,6 +22,8 @@ class TooManyMissing(PipelineError):
     `sides`: those of which too many are.
     """
 
+    waits_for_person = True
+
     def __init__(self, text: str, sides: Sequence[Side] = ()) -> None:
         super().__init__(text)
         self.sides = tuple(sides)

@@ -6,6 +6,8 @@ code, so that the wheel carries its migrations and no working folder matters. Th
 """
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -19,7 +21,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from ghl_pipeline.database.connection import failure_reason, opened
-from ghl_pipeline.errors import DatabaseUnavailable
+from ghl_pipeline.errors import DatabaseUnavailable, InvalidInput
 
 VERSION_TABLE: Final = "ghl_pipeline_alembic_version"
 UPGRADE_COMMAND: Final = "ghl-pipeline db upgrade"
@@ -31,6 +33,14 @@ _LOCK_TIMEOUT: Final = "2min"
 _one_upgrade_per_process: Final = threading.Lock()
 
 
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One step of the tables: its number and what it is about, in a line."""
+
+    number: str
+    about: str
+
+
 def upgrade(engine: Engine) -> None:
     """Runs the missing revisions in one transaction. Safe to repeat, and to call from several processes at once.
 
@@ -38,6 +48,55 @@ def upgrade(engine: Engine) -> None:
         DatabaseUnavailable: no connection; the database is newer than the code; or a revision failed, in which case
             the database is as it was before.
     """
+    _migrate(engine, lambda config: command.upgrade(config, "head"), UPGRADE_COMMAND)
+
+
+def downgrade(engine: Engine, number: str) -> None:
+    """Undoes every revision after this one, in one transaction, for an older version of the software.
+
+    What only the newer revisions know is deleted with their tables and columns; everything else stays as it is.
+
+    Args:
+        engine: of a database that this version of the code made, or an older one.
+        number: the revision that is the newest afterwards.
+
+    Raises:
+        DatabaseUnavailable: no connection; the database is newer than the code; or undoing failed, in which case the
+            database is as it was before.
+        InvalidInput: there is no such revision, or the database is older than it.
+    """
+    undone(engine, number)
+    _migrate(engine, lambda config: command.downgrade(config, number), f"ghl-pipeline db downgrade {number}")
+
+
+def undone(engine: Engine, number: str) -> list[Revision]:
+    """What a downgrade to this revision would undo, the newest first.
+
+    Raises:
+        DatabaseUnavailable: no connection, no tables, or the database is newer than the code.
+        InvalidInput: there is no such revision, or the database is older than it.
+    """
+    current = current_revision(engine)
+    scripts = list(ScriptDirectory.from_config(_config()).walk_revisions())
+    known = [script.revision for script in scripts]
+    if current is None:
+        raise DatabaseUnavailable(
+            f"Database {engine.url.database} has no ghl_pipeline tables yet. Run: {UPGRADE_COMMAND}"
+        )
+    if current not in known:
+        raise _newer_than_code(engine)
+    if number not in known[known.index(current) :]:
+        raise InvalidInput(
+            f"There is no revision {number} at or before {current}, where database {engine.url.database} is. "
+            f"There are: {', '.join(reversed(known[known.index(current) :]))}"
+        )
+    return [
+        Revision(script.revision, (script.doc or "").rstrip("."))
+        for script in scripts[known.index(current) : known.index(number)]
+    ]
+
+
+def _migrate(engine: Engine, change: Callable[[Config], None], again: str) -> None:
     with _one_upgrade_per_process, opened(engine) as connection:
         try:
             with connection.begin():
@@ -48,13 +107,13 @@ def upgrade(engine: Engine) -> None:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
                 config = _config()
                 config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                change(config)
         except CommandError:
             raise _newer_than_code(engine) from None
         except DBAPIError as error:
             raise DatabaseUnavailable(
                 f"The migration of database {engine.url.database} failed and was undone: {failure_reason(error)}. "
-                f"Remove the cause, then run again: {UPGRADE_COMMAND}"
+                f"Remove the cause, then run again: {again}"
             ) from None
 
 

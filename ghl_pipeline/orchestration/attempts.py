@@ -1,46 +1,95 @@
 """A record of every attempt at a location: when, by which run, how it ended, with what counts.
 
-Table: `location_attempts`. Checks, reruns and `status` read it; a run's own failure event names only the run.
+Table: `location_attempts`; what they come to is kept in `location_standings` (`standings.py`) in the same transaction.
+Checks, reruns and `status` read them; a run's own failure event names only the run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 
 from ghl_pipeline.errors import LocationBusy
 from ghl_pipeline.orchestration.failures import FailedLocation
+from ghl_pipeline.orchestration.holds import HELD_BACK_HOURS, held_back
+from ghl_pipeline.orchestration.rerun_rules import REFUSALS, Cause
+from ghl_pipeline.orchestration.standings import Ended, tell_begin, tell_ends, tell_part_succeeded
+
+__all__ = [
+    "HELD_BACK_HOURS",
+    "HYDRATION",
+    "REFUSALS",
+    "begin_attempt",
+    "end_attempt",
+    "held_back",
+    "last_record",
+    "record_refusal",
+    "somebody_was_turned_away",
+    "unfinished_since",
+]
 
 HYDRATION = "hydration"
-# Errors of a location as a whole that stay until somebody acts: `ghl.errors`, `emailbison.errors`, `calendly.errors`,
-# `locations.clients`, `privacy.tokens`.
-REFUSALS = (
-    "TokenRejected", "LocationAccessDenied", "ScopeMissing", "TokenMissing", "TokenUnreadable",
-    "EmailBisonAccessDenied", "EmailBisonWrongWorkspace", "CalendlyAccessDenied",
-)  # fmt: skip
-HELD_BACK_HOURS = 24
+# In an attempt's report: a dry run, or one of a few leads only. It says nothing of how the location stands, and must
+# not be repeated as work that writes.
+TRIAL = "trial"
 
 
-def begin_attempt(engine: Engine, location_id: str, run_id: str | None, capability: str = HYDRATION) -> int:
+def begin_attempt(
+    engine: Engine, location_id: str, run_id: str | None, capability: str = HYDRATION, *, trial: bool = False
+) -> int:
     """Notes that work on the location begins; older attempts that never ended were killed and are marked so.
+
+    Args:
+        engine: the dashboard database.
+        location_id: where.
+        run_id: of the Dagster run, None outside one.
+        capability: which work.
+        trial: a dry run, or one of a few leads only.
 
     Returns:
         The attempt's id. Call only while nobody else can be at this work there (hydration: holding the location's
         lease): that is what proves the older ones dead.
     """
-    values = {"location_id": location_id, "capability": capability, "run_id": run_id}
-    killed = text("""
+    values = {
+        "location_id": location_id,
+        "capability": capability,
+        "run_id": run_id,
+        "report": msgspec.json.encode({TRIAL: True} if trial else {}).decode(),
+    }
+    killed = text(f"""
         UPDATE location_attempts SET state = 'interrupted', ended_at = now()
         WHERE location_id = :location_id AND capability = :capability AND state = 'running'
-    """)
+        RETURNING id, run_id, started_at, ended_at, report ? '{TRIAL}' AS trial
+    """)  # noqa: S608 - a constant of ours
     begin = text("""
-        INSERT INTO location_attempts (location_id, capability, run_id) VALUES (:location_id, :capability, :run_id)
+        INSERT INTO location_attempts (location_id, capability, run_id, report)
+        VALUES (:location_id, :capability, :run_id, CAST(:report AS jsonb))
         RETURNING id
     """)
     with engine.begin() as connection:
-        connection.execute(killed, values)
-        return int(connection.execute(begin, values).scalar_one())
+        dead = [row for row in connection.execute(killed, values).all() if not row.trial]
+        if dead:
+            last = max(dead, key=lambda row: int(row.id))
+            tell_ends(
+                connection,
+                [
+                    Ended(
+                        location_id,
+                        capability,
+                        last.id,
+                        last.run_id,
+                        "interrupted",
+                        last.started_at,
+                        last.ended_at,
+                        Cause.KILLED,
+                    )
+                ],
+            )
+        attempt_id = int(connection.execute(begin, values).scalar_one())
+        if not trial:
+            tell_begin(connection, location_id, capability, attempt_id, run_id)
+    return attempt_id
 
 
 def end_attempt(
@@ -50,14 +99,25 @@ def end_attempt(
     *,
     report: Mapping[str, object] | None = None,
     failure: FailedLocation | None = None,
+    whole: bool = True,
 ) -> None:
-    """Notes how an attempt ended: `succeeded`, `failed` or `interrupted`."""
-    end = text("""
+    """Notes how an attempt ended.
+
+    Args:
+        engine: the dashboard database.
+        attempt_id: as `begin_attempt` gave it.
+        state: `succeeded`, `failed` or `interrupted`.
+        report: counts, for the record.
+        failure: why it failed.
+        whole: False if only a part of the location's work was asked for: then what failed before is still to be done.
+    """
+    end = text(f"""
         UPDATE location_attempts
         SET state = :state, ended_at = now(), error_class = :error_class, error_text = :error_text,
-            permanent = :permanent, report = CAST(:report AS jsonb)
+            permanent = :permanent, report = report || CAST(:report AS jsonb)
         WHERE id = :id
-    """)
+        RETURNING location_id, capability, run_id, started_at, ended_at, report ? '{TRIAL}' AS trial
+    """)  # noqa: S608 - a constant of ours
     values = {
         "id": attempt_id,
         "state": state,
@@ -67,7 +127,34 @@ def end_attempt(
         "report": msgspec.json.encode(report or {}).decode(),
     }
     with engine.begin() as connection:
-        connection.execute(end, values)
+        told = connection.execute(end, values).one_or_none()
+        if told is None or told.trial:
+            return
+        if (
+            state == "succeeded"
+            and not whole
+            and tell_part_succeeded(connection, told.location_id, told.capability, attempt_id)
+        ):
+            return
+        cause = failure.cause if failure else None
+        if state == "interrupted":
+            # A run that is stopped in the UI looks like one whose machine goes down; how the run ended tells them apart
+            # a moment later (`operations/settling.py`). Outside a run it was Ctrl-C.
+            cause = Cause.KILLED if told.run_id else Cause.STOPPED
+        ended = Ended(
+            told.location_id,
+            told.capability,
+            attempt_id,
+            told.run_id,
+            state,
+            told.started_at,
+            told.ended_at,
+            cause,
+            failure.error_class if failure else None,
+            failure.text if failure else None,
+            failure.permanent if failure else None,
+        )
+        tell_ends(connection, [ended])
 
 
 def somebody_was_turned_away(engine: Engine, attempt_id: int) -> bool:
@@ -115,54 +202,16 @@ def last_record(engine: Engine, location_id: str, capability: str) -> Mapping[st
     return report or {}
 
 
-def held_back(connection: Connection, capability: str, *, also: Sequence[str] = ()) -> set[str]:
-    """Locations that refused us as a whole at the last try, less than a day ago, of clients that did not change since.
-
-    Args:
-        connection: the dashboard database.
-        capability: at which work.
-        also: classes of errors, by name, that stop this work until a person has looked. A change of how vendors and
-            leads are kept in step (`clients set-crm`) is such a look.
-
-    Trying again changes nothing until somebody acts, and a run that fails every few minutes hides the new failures of
-    others. A new token, or any other change of the client, lets the location go on at once; where EmailBison refused,
-    a change of its workspace does.
-    """
-    query = text("""
-        SELECT latest.location_id
-        FROM clients AS client
-        LEFT JOIN emailbison_workspaces AS workspace ON workspace.client_id = client.id
-        LEFT JOIN crm_clients AS crm ON crm.client_id = client.id
-        CROSS JOIN LATERAL (
-            SELECT location_id, state, error_class, ended_at FROM location_attempts
-            WHERE capability = :capability AND location_id = client.location_id AND error_class IS DISTINCT FROM :busy
-            ORDER BY id DESC LIMIT 1
-        ) AS latest
-        WHERE latest.state = 'failed' AND latest.error_class = ANY(CAST(:refusals AS text[]))
-          AND latest.ended_at > now() - make_interval(hours => :hours)
-          AND client.updated_at < latest.ended_at
-          -- Its row changes each hour that its events are read, which says nothing of GHL's refusals.
-          AND (workspace.updated_at IS NULL OR workspace.updated_at < latest.ended_at
-               OR NOT starts_with(latest.error_class, 'EmailBison'))
-          AND (crm.updated_at IS NULL OR crm.updated_at < latest.ended_at
-               OR latest.error_class <> ALL(CAST(:also AS text[])))
-    """)
-    values = {
-        "capability": capability,
-        "busy": LocationBusy.__name__,
-        "refusals": [*REFUSALS, *also],
-        "also": list(also),
-        "hours": HELD_BACK_HOURS,
-    }
-    return set(connection.execute(query, values).scalars())
-
-
 def record_refusal(engine: Engine, failure: FailedLocation, run_id: str | None, capability: str = HYDRATION) -> None:
-    """Notes a location that failed before any work began: no token, unknown, or held by another run."""
+    """Notes a location that failed before any work began: no token, unknown, or held by another run.
+
+    That another run held it says nothing of how it stands: that run does.
+    """
     insert = text("""
         INSERT INTO location_attempts
             (location_id, capability, run_id, state, error_class, error_text, permanent, ended_at)
         VALUES (:location_id, :capability, :run_id, 'failed', :error_class, :error_text, :permanent, now())
+        RETURNING id, ended_at
     """)
     values = {
         "location_id": failure.location_id,
@@ -173,4 +222,20 @@ def record_refusal(engine: Engine, failure: FailedLocation, run_id: str | None, 
         "permanent": failure.permanent,
     }
     with engine.begin() as connection:
-        connection.execute(insert, values)
+        told = connection.execute(insert, values).one()
+        if failure.error_class == LocationBusy.__name__:
+            return
+        ended = Ended(
+            failure.location_id,
+            capability,
+            told.id,
+            run_id,
+            "failed",
+            told.ended_at,
+            told.ended_at,
+            failure.cause,
+            failure.error_class,
+            failure.text,
+            failure.permanent,
+        )
+        tell_ends(connection, [ended])

@@ -52,15 +52,18 @@ class AssetHistory:
         self._context.log_event(dg.AssetObservation(asset, partition=location_id, metadata=self._metadata(report)))
 
     def _metadata(self, report: Report) -> dict[str, dg.MetadataValue]:
-        """Charts first: what is looked at before it is read."""
-        metadata: dict[str, dg.MetadataValue] = {name: dg.MetadataValue.md(md) for name, md in report.charts.items()}
-        metadata |= {name: _value(value) for name, value in report.values.items()}
-        for name, rows in report.tables.items():
-            if rows:
-                metadata[name] = dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in rows])
-        metadata |= {name: dg.MetadataValue.json(dict(data)) for name, data in report.data.items()}
-        metadata["attempt"] = dg.MetadataValue.text(self.attempt)
-        return metadata
+        return report_metadata(report) | {"attempt": dg.MetadataValue.text(self.attempt)}
+
+
+def report_metadata(report: Report) -> dict[str, dg.MetadataValue]:
+    """A report as Dagster shows it. Charts first: what is looked at before it is read."""
+    metadata: dict[str, dg.MetadataValue] = {name: dg.MetadataValue.md(md) for name, md in report.charts.items()}
+    metadata |= {name: _value(value) for name, value in report.values.items()}
+    for name, rows in report.tables.items():
+        if rows:
+            metadata[name] = dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in rows])
+    metadata |= {name: dg.MetadataValue.json(dict(data)) for name, data in report.data.items()}
+    return metadata
 
 
 def _filter(asset: str, location_id: str) -> AssetRecordsFilter:

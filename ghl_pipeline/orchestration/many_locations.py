@@ -52,6 +52,7 @@ async def work_on_locations(
     concurrency: int = 50,
     may_begin: Callable[[], bool] | None = None,
     counts_of_failure: Callable[[Exception], Mapping[str, object]] | None = None,
+    trial: bool = False,
 ) -> LocationsResult[R]:
     """Does `work` for each location, at most `concurrency` at a time, each under a lock of the capability.
 
@@ -67,6 +68,7 @@ async def work_on_locations(
         concurrency: locations worked on at the same time; their turns come in the order of `location_ids`.
         may_begin: asked when a location's turn comes; once it says no, the location is left out.
         counts_of_failure: of an error, for the record, as `counts`.
+        trial: a dry run: its record says nothing of how the locations stand.
 
     Raises:
         asyncio.CancelledError: the run was stopped.
@@ -94,7 +96,7 @@ async def work_on_locations(
                 failure = _failed(engine, location_id, busy)
                 await in_thread(record_refusal, engine, failure, run_id, capability)
                 return failure
-            attempt = await in_thread(begin_attempt, engine, location_id, run_id, capability)
+            attempt = await in_thread(begin_attempt, engine, location_id, run_id, capability, trial=trial)
             try:
                 report = await work(location_id)
             except asyncio.CancelledError:

@@ -164,3 +164,51 @@ def test_a_downgrade_of_the_first_revision_leaves_an_empty_database(empty: Engin
     assert table_names(empty) == {migrate.VERSION_TABLE}
     upgrade(empty)
     require_migrated(empty)
+
+
+def test_an_upgrade_tells_how_each_location_stands_from_the_attempts_on_record(empty: Engine) -> None:
+    def to(revision: str) -> None:
+        with empty.begin() as connection:
+            config = migrate._config()
+            config.attributes["connection"] = connection
+            if revision == "head":
+                command.upgrade(config, revision)
+            else:
+                command.downgrade(config, revision)
+
+    upgrade(empty)
+    to("0005")
+    attempts = [
+        ("well", "failed", "GhlTimeout", False, "{}"), ("well", "succeeded", None, None, "{}"),
+        ("failing", "succeeded", None, None, "{}"), ("failing", "failed", "GhlTimeout", False, "{}"),
+        ("failing", "failed", "GhlTimeout", False, "{}"), ("failing", "failed", "LocationBusy", False, "{}"),
+        ("failing", "succeeded", None, None, '{"dry_run": true}'),
+        ("held", "failed", "TokenRejected", True, "{}"), ("asks", "failed", "TooManyMissing", False, "{}"),
+        ("quota", "failed", "DailyQuotaReached", False, "{}"), ("killed", "interrupted", None, None, "{}"),
+        ("bug", "failed", "RequestRejected", True, "{}"),
+    ]  # fmt: skip
+    with empty.begin() as connection:
+        for location, state, error, permanent, report in attempts:
+            connection.execute(
+                text("""
+                    INSERT INTO location_attempts
+                        (location_id, capability, state, error_class, permanent, report, ended_at)
+                    VALUES (:location, 'hydration', :state, :error, :permanent, CAST(:report AS jsonb), now())
+                """),
+                {"location": location, "state": state, "error": error, "permanent": permanent, "report": report},
+            )
+    to("head")
+    with empty.connect() as connection:
+        rows = connection.execute(
+            text("SELECT location_id, state, cause, failures, rerun_at IS NOT NULL, succeeded_at IS NOT NULL "
+                 "FROM location_standings ORDER BY location_id")
+        )  # fmt: skip
+        assert [tuple(row) for row in rows] == [
+            ("asks", "failed", "decision", 1, False, False),
+            ("bug", "failed", "broken", 1, True, False),
+            ("failing", "failed", "transient", 2, True, True),
+            ("held", "failed", "refused", 1, False, False),
+            ("killed", "interrupted", "killed", 1, True, False),
+            ("quota", "failed", "quota", 0, True, False),
+            ("well", "succeeded", None, 0, False, True),
+        ]

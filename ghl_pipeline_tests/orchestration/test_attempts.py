@@ -50,8 +50,14 @@ def test_a_new_token_takes_it_up_again_at_once(engine: Engine, project: Settings
 def test_after_a_day_it_is_tried_once_more(engine: Engine, fail: Fail) -> None:
     fail("ScopeMissing")
     with engine.begin() as connection:
+        # The trigger would set it to now.
+        connection.execute(text("ALTER TABLE clients DISABLE TRIGGER USER"))
         connection.execute(text("UPDATE clients SET updated_at = now() - interval '9 days' WHERE true"))
-        connection.execute(text("UPDATE location_attempts SET ended_at = now() - interval '25 hours'"))
+        connection.execute(text("ALTER TABLE clients ENABLE TRIGGER USER"))
+        connection.execute(text("UPDATE location_standings SET ended_at = now() - interval '23 hours'"))
+    assert held(engine) == {LOCATION}
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE location_standings SET ended_at = now() - interval '25 hours'"))
     assert held(engine) == set()
 
 

@@ -5,7 +5,7 @@ indexes) is in the migrations and named here. Times are `timestamptz`, set by th
 """
 
 from ghl_pipeline.database.tables.base import metadata
-from ghl_pipeline.database.tables.clients import clients, leads
+from ghl_pipeline.database.tables.clients import clients, leads, viewer_clients
 from ghl_pipeline.database.tables.crm import crm_clients, crm_lookups, vendors
 from ghl_pipeline.database.tables.events import (
     contact_creations,
@@ -15,6 +15,7 @@ from ghl_pipeline.database.tables.events import (
     webhook_events,
     webhook_secrets,
 )
+from ghl_pipeline.database.tables.figures import daily_figures, location_figures
 from ghl_pipeline.database.tables.hydration import (
     lead_lookups,
     pulled_contacts,
@@ -26,8 +27,11 @@ from ghl_pipeline.database.tables.locations import (
     location_attempts,
     location_learning,
     location_leases,
+    location_standings,
     location_throttle,
+    rerun_rounds,
 )
+from ghl_pipeline.database.tables.operations import alert_deliveries, alert_memory, alerts, location_totals
 from ghl_pipeline.database.tables.replies import (
     availability_slots,
     booking_calendars,
@@ -39,6 +43,9 @@ from ghl_pipeline.database.tables.replies import (
 )
 
 __all__ = [
+    "alert_deliveries",
+    "alert_memory",
+    "alerts",
     "availability_slots",
     "booking_calendars",
     "campaign_senders",
@@ -46,23 +53,29 @@ __all__ = [
     "contact_creations",
     "crm_clients",
     "crm_lookups",
+    "daily_figures",
     "draft_clients",
     "emailbison_workspaces",
     "lead_lookups",
     "leads",
     "location_attempts",
+    "location_figures",
     "location_learning",
     "location_leases",
+    "location_standings",
     "location_throttle",
+    "location_totals",
     "message_imports",
     "messages",
     "metadata",
     "pulled_contacts",
     "reply_drafts",
+    "rerun_rounds",
     "resolved_contacts",
     "sender_accounts",
     "sender_healings",
     "vendors",
+    "viewer_clients",
     "webhook_events",
     "webhook_secrets",
     "work_items",

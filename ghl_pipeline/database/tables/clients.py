@@ -1,4 +1,4 @@
-"""The clients and their leads."""
+"""The clients, who may see them, and their leads."""
 
 from sqlalchemy import (
     BigInteger,
@@ -32,11 +32,30 @@ clients = Table(
     Column("deactivated_at", DateTime(timezone=True)),
     now_column("created_at"),
     now_column("updated_at"),
+    Column("previous_token_encrypted", Text, comment="Fernet; the token before the last rotation"),
+    Column(
+        "previous_token_until",
+        DateTime(timezone=True),
+        comment="until when it may be used in the new one's place",
+    ),
+    CheckConstraint(
+        "(previous_token_encrypted IS NULL) = (previous_token_until IS NULL)", name="previous_token_has_an_end"
+    ),
     CheckConstraint("default_region ~ '^[A-Z]{2}$'", name="default_region_is_alpha2"),
     CheckConstraint("btrim(name) <> ''", name="name_is_not_blank"),
     comment="An agency customer: its GHL location, its token, its settings",
 )
 Index("uq_clients_name", func.lower(clients.c.name), unique=True)
+
+viewer_clients = Table(
+    "viewer_clients",
+    metadata,
+    Column("role_name", Text, primary_key=True, comment="the login, a member of ghl_pipeline_viewer"),
+    Column("client_id", BigInteger, ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    now_column("created_at"),
+    comment="Which clients' rows a viewer's login may see",
+)
+Index("ix_viewer_clients_client_id", viewer_clients.c.client_id)
 
 leads = Table(
     "leads",

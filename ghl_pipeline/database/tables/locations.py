@@ -44,6 +44,50 @@ Index(
     location_attempts.c.id.desc(),
 )
 
+Index(
+    "ix_location_attempts_run_id",
+    location_attempts.c.run_id,
+    postgresql_where=text("run_id IS NOT NULL"),
+)
+
+location_standings = Table(
+    "location_standings",
+    metadata,
+    Column("location_id", Text, primary_key=True),
+    Column("capability", Text, primary_key=True, comment="hydration, crm, ..."),
+    Column("state", Text, nullable=False, comment="of the latest attempt"),
+    Column("attempt_id", BigInteger, comment="the latest attempt"),
+    Column("run_id", Text, comment="Dagster run of the latest attempt, null for work outside one"),
+    Column("began_at", DateTime(timezone=True), comment="when the latest attempt began"),
+    Column("ended_at", DateTime(timezone=True), comment="when the latest attempt ended"),
+    Column("succeeded_at", DateTime(timezone=True), comment="when an attempt last succeeded"),
+    Column("failures", Integer, nullable=False, server_default="0", comment="attempts since then that did not"),
+    Column("failing_since", DateTime(timezone=True), comment="the first of them; null when all is well"),
+    Column("error_class", Text),
+    Column("error_text", Text, comment="sanitised; holds no value of a person"),
+    Column("permanent", Boolean, comment="of a failure: whether a rerun alone cannot help"),
+    Column("cause", Text, comment="why it did not succeed: transient, quota, ...; null when all is well"),
+    Column("rerun_at", DateTime(timezone=True), comment="when it is asked for again; null: not by itself"),
+    Column("reruns", Integer, nullable=False, server_default="0", comment="asked for since the last success"),
+    Column("requested_at", DateTime(timezone=True), comment="when it was last asked for again"),
+    CheckConstraint("state IN ('running', 'succeeded', 'failed', 'interrupted')", name="state_is_known"),
+    comment="How the latest work of each kind ended at each location, and when it is tried again",
+)
+Index(
+    "ix_location_standings_unwell",
+    location_standings.c.capability,
+    location_standings.c.rerun_at,
+    postgresql_where=text("cause IS NOT NULL"),
+)
+
+rerun_rounds = Table(
+    "rerun_rounds",
+    metadata,
+    Column("capability", Text, primary_key=True, comment="hydration, crm, ..."),
+    Column("asked_at", DateTime(timezone=True), nullable=False, comment="when the latest round was asked for"),
+    comment="Kinds of work that failed at many locations at once: they come back a round at a time",
+)
+
 location_leases = Table(
     "location_leases",
     metadata,
@@ -90,6 +134,7 @@ location_throttle = Table(
         server_default=text("'{}'::double precision[]"),
         comment="the last slot times that only interactive work may have, epoch seconds, ascending",
     ),
+    Column("refusals", BigInteger, nullable=False, server_default="0", comment="429 answers, of all processes"),
     comment="The request budget of a location, shared by all processes",
 )
 

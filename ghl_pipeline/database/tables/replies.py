@@ -67,6 +67,12 @@ reply_drafts = Table(
 Index("ix_reply_drafts_client_id_id", reply_drafts.c.client_id, reply_drafts.c.id)
 Index("ix_reply_drafts_lead_id", reply_drafts.c.lead_id)
 Index(
+    "ix_reply_drafts_open",
+    reply_drafts.c.client_id,
+    reply_drafts.c.state,
+    postgresql_where=text("state IN ('pending', 'failed')"),
+)
+Index(
     "ix_reply_drafts_retry_at",
     reply_drafts.c.client_id,
     reply_drafts.c.retry_at,
