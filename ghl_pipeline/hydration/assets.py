@@ -9,13 +9,15 @@ from ghl_pipeline.hydration.hydration import Hydration
 from ghl_pipeline.hydration.options import DEFAULT_CONCURRENCY, Options, Step
 from ghl_pipeline.hydration.work_list import Scope
 from ghl_pipeline.orchestration.asked_for import asked_locations
-from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
+from ghl_pipeline.orchestration.run_failure import run_failure
 from ghl_pipeline.partitions import location_partitions
 
 GROUP = "hydration"
 OWNERS = ["team:revops"]
+# What a failed run says of the locations that failed.
+CONSEQUENCE = "Run the failed partitions again to go on from their resume points."
 
 
 class HydrationConfig(dg.Config):
@@ -82,7 +84,7 @@ def lead_hydration(
     if result.skipped:
         context.log.warning("%d locations were done before in this attempt and were skipped", len(result.skipped))
     if result.failures:
-        raise _failure(result.failures, len(locations))
+        raise run_failure(result.failures, len(locations), CONSEQUENCE)
     # Every event was logged when its step was done; a result yielded here would be a second one for each partition.
     yield from ()
 
@@ -98,18 +100,4 @@ def _options(context: dg.AssetExecutionContext, config: HydrationConfig) -> Opti
         concurrency=config.concurrency,
         page_size=config.page_size,
         busy_wait_seconds=config.busy_wait_seconds,
-    )
-
-
-def _failure(failures: tuple[FailedLocation, ...], locations: int) -> dg.Failure:
-    """The run's failure: how many locations, and each with its reason. Nothing is retried blindly."""
-    return dg.Failure(
-        f"{len(failures)} of {locations} locations failed; the others are done. Each reason is in this event's "
-        "metadata; run the failed partitions again to go on from their resume points.",
-        metadata={
-            "failed_locations": dg.MetadataValue.json(
-                {f.location_id: {"error": f.error_class, "text": f.text, "permanent": f.permanent} for f in failures}
-            )
-        },
-        allow_retries=False,
     )

@@ -27,7 +27,7 @@ from ghl_pipeline.hydration.location_work import LocationWork
 from ghl_pipeline.hydration.options import Options, Step
 from ghl_pipeline.hydration.planning import PlanRules
 from ghl_pipeline.hydration.straight_through import straight_through
-from ghl_pipeline.hydration.work_list import drop_abandoned_lists
+from ghl_pipeline.hydration.work_list import Scope, drop_abandoned_lists
 from ghl_pipeline.hydration.workplace import Workplace
 from ghl_pipeline.locations.clients import LocationAccess, location_access
 from ghl_pipeline.locations.learning import load_learned
@@ -148,7 +148,7 @@ class Hydration:
     async def _leased_location(
         self, location_id: str, leases: LocationLeases, history: History, options: Options
     ) -> LocationReport | FailedLocation | None:
-        attempt_id = await in_thread(begin_attempt, self.engine, location_id, history.run_id)
+        attempt_id = await in_thread(begin_attempt, self.engine, location_id, history.run_id, trial=options.is_trial)
         try:
             report = await self._work(location_id, leases, history, options)
         except asyncio.CancelledError:
@@ -161,7 +161,9 @@ class Hydration:
         if await in_thread(somebody_was_turned_away, self.engine, attempt_id):
             await in_thread(self._tell_list_again, history, location_id, options)
         counts = report.as_dict() if report else {}
-        await in_thread(end_attempt, self.engine, attempt_id, "succeeded", report=counts)
+        if options.scope is Scope.NEVER_LOOKED_UP:
+            counts["only_new"] = True  # no turn of the location's in a rhythm: its other leads were not looked at
+        await in_thread(end_attempt, self.engine, attempt_id, "succeeded", report=counts, whole=options.is_whole)
         return report
 
     @staticmethod

@@ -7,6 +7,7 @@ from sqlalchemy import Engine, text
 
 from ghl_pipeline.hydration.work_list import ELIGIBLE_REASONS
 from ghl_pipeline.orchestration.attempts import HYDRATION, held_back
+from ghl_pipeline.orchestration.holds import left_to_reruns
 
 # Ids are given out before their transactions commit, so a lower one can appear after a higher one was seen.
 OVERLAP = 1000
@@ -65,7 +66,8 @@ def find_new_leads(engine: Engine, cursor: Cursor | None) -> NewLeads:
             first = int(connection.execute(newest).scalar_one())
             return NewLeads((), 0, "", Cursor(first, first))
         after_id = max(cursor.first_id, cursor.newest_id - OVERLAP)
-        refused = list(held_back(connection, HYDRATION))
+        # A rerun looks at all leads, the new ones among them.
+        refused = list(held_back(connection, HYDRATION) | left_to_reruns(connection, HYDRATION))
         rows = connection.execute(new, {"after_id": after_id, "refused": refused}).all()
     return NewLeads(
         tuple(row.location_id for row in rows),

@@ -45,3 +45,13 @@ class Options:
     concurrency: int = DEFAULT_CONCURRENCY
     page_size: int | None = None
     busy_wait_seconds: float = 0.0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of a location's work is asked for, so that its success makes up for an earlier failure."""
+        return self.scope is Scope.ALL and self.steps == ALL_STEPS
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether a person tries it out first: what fails then must not be asked for again as a run without limits."""
+        return self.dry_run or self.max_leads is not None

@@ -1,16 +1,29 @@
 """Hydration of every active location, every night."""
 
+from datetime import timedelta
+
 import dagster as dg
 from sqlalchemy import Engine
 
 from ghl_pipeline.hydration.assets import HydrationConfig
 from ghl_pipeline.hydration.jobs import hydrate_leads
 from ghl_pipeline.locations.clients import active_locations
+from ghl_pipeline.orchestration.attempts import HYDRATION, held_back
+from ghl_pipeline.orchestration.scheduled_runs import runs_of_due_locations
+from ghl_pipeline.orchestration.staggering import Rhythm
 
-# So many locations overlap well in one process; more are spread over the runs that the queue lets go at once.
-LOCATIONS_PER_RUN = 250
-# A location that somebody works on at two o'clock is waited for.
+# A location that somebody works on when its turn comes is waited for.
 BUSY_WAIT_SECONDS = 600.0
+# 02:00 to 05:50 UTC.
+NIGHTLY = Rhythm(
+    "nightly_hydration", timedelta(days=1), places=24, apart=timedelta(minutes=10), first=timedelta(hours=2)
+)
+
+
+def hydration_of(locations: list[str]) -> dg.RunConfig:
+    """The configuration of a run that does all steps at some locations."""
+    config = HydrationConfig(locations=locations, busy_wait_seconds=BUSY_WAIT_SECONDS)
+    return dg.RunConfig(ops={"lead_hydration": config})
 
 
 def nightly_schedule(default_status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
@@ -19,29 +32,25 @@ def nightly_schedule(default_status: dg.DefaultScheduleStatus) -> dg.ScheduleDef
     @dg.schedule(
         name="nightly_hydration",
         job=hydrate_leads,
-        cron_schedule="0 2 * * *",
+        cron_schedule="*/10 * * * *",
         execution_timezone="UTC",
         default_status=default_status,
-        description="All active locations at 02:00 UTC, many per run; goes on where an interrupted run stopped.",
+        description="Each active location once a night, at its own time between 02:00 and 06:00 UTC; goes on where an "
+        "interrupted run stopped. A new one, and one whose night was missed, at once.",
     )
     def nightly_hydration(
         context: dg.ScheduleEvaluationContext, engine: dg.ResourceParam[Engine]
     ) -> list[dg.RunRequest] | dg.SkipReason:
         with engine.connect() as connection:
-            locations = active_locations(connection, with_token=True)
-        if not locations:
-            return dg.SkipReason("there is no active client with a token")
-        night = context.scheduled_execution_time.date().isoformat()
-        batches = [locations[at : at + LOCATIONS_PER_RUN] for at in range(0, len(locations), LOCATIONS_PER_RUN)]
-        return [
-            dg.RunRequest(
-                run_key=f"nightly-{night}-{number}",
-                run_config=dg.RunConfig(
-                    ops={"lead_hydration": HydrationConfig(locations=batch, busy_wait_seconds=BUSY_WAIT_SECONDS)}
-                ),
-                tags={"ghl_pipeline/locations": str(len(batch))},
+            return runs_of_due_locations(
+                context,
+                connection,
+                NIGHTLY,
+                job=hydrate_leads.name,
+                capability=HYDRATION,
+                locations=active_locations(connection, with_token=True),
+                held=held_back(connection, HYDRATION),
+                run_config=hydration_of,
             )
-            for number, batch in enumerate(batches)
-        ]
 
     return nightly_hydration

@@ -27,10 +27,12 @@ from ghl_pipeline.ghl.payloads import SearchPage
 from ghl_pipeline.ghl.survey import GROUP_SIZES, first_page, survey
 from ghl_pipeline.locations.clients import LocationAccess, location_access
 from ghl_pipeline.locations.learning import record_survey
+from ghl_pipeline.operations.doctor_record import record_examination
 from ghl_pipeline.operations.doctor_rules import (
     judge_clock,
     judge_limits,
     judge_location,
+    judge_previous_token,
     judge_settings,
     judge_survey,
 )
@@ -104,6 +106,8 @@ async def examine_locations(
             if not isinstance(said, PipelineError):
                 log.exception("location %s: a bug in the doctor; the other locations go on", location_id)
             found = [finding_of(Check.DATABASE if isinstance(said, PipelineError) else Check.SEARCH, said)]
+        if not any(finding.check is Check.DATABASE for finding in found):
+            await asyncio.to_thread(record_examination, engine, location_id, found)
         return [replace(finding, location=location_id) for finding in found]
 
     results = await asyncio.gather(*map(guarded, dict.fromkeys(location_ids)))
@@ -137,7 +141,10 @@ async def _examine(client: LocationClient, access: LocationAccess, settings: Set
         missing.append("users.readonly")
     except GhlError as error:
         findings.append(finding_of(Check.SCOPES, error, level=Level.WARNING))
-    return [*_told(page, missing), *_limits_and_clock(client, settings), *findings]
+    told = _told(page, missing)
+    if client.uses_previous_token:
+        told[0] = judge_previous_token(access.previous_until)
+    return [*told, *_limits_and_clock(client, settings), *findings]
 
 
 async def _first_page(client: LocationClient) -> SearchPage | Finding | None:

@@ -53,6 +53,18 @@ def judge_settings(settings: Settings) -> Finding:
     return Finding(Check.SETTINGS, Level.OK, f"GHL API at {address}; {limits}")
 
 
+def judge_previous_token(until: datetime | None) -> Finding:
+    """Of a location whose new token GHL refuses: it works with the one before, until then."""
+    end = f" until {until:%Y-%m-%d %H:%M} UTC" if until is not None else ""
+    return Finding(
+        Check.TOKEN,
+        Level.WARNING,
+        f"GHL refuses the token that is stored and takes the one before it, which is in reserve{end}",
+        "If this stays so an hour after the rotation, copy the new token from the private integration again and store "
+        "it with: ghl-pipeline clients rotate-token LOCATION",
+    )
+
+
 def judge_limits(heard: AnswerHeaders, settings: Settings) -> list[Finding]:
     """GHL's limits against ours."""
     return [_judge_rate(heard, settings.requests_per_10s), _judge_day(heard, settings.requests_per_day)]

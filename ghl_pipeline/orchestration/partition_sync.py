@@ -57,17 +57,18 @@ def busy_partitions(instance: dg.DagsterInstance, present: Sequence[str]) -> set
     if instance.get_backfills(filters=open_backfills, limit=1):
         return set(present)
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=IN_PROGRESS))
-    return {key for run in runs for key in _partitions_of(run, present)}
+    return {key for run in runs for key in partitions_of(run, present)}
 
 
 def locations_of_runs(instance: dg.DagsterInstance, job: str) -> dict[str, set[str]]:
     """The queued and running runs of a job by id, each with the locations that it was given."""
     runs = instance.get_runs(filters=dg.RunsFilter(job_name=job, statuses=IN_PROGRESS))
     present = list(instance.get_dynamic_partitions(LOCATION)) if runs else []
-    return {run.run_id: set(_partitions_of(run, present)) for run in runs}
+    return {run.run_id: set(partitions_of(run, present)) for run in runs}
 
 
-def _partitions_of(run: dg.DagsterRun, present: Sequence[str]) -> Iterable[str]:
+def partitions_of(run: dg.DagsterRun, present: Sequence[str]) -> Iterable[str]:
+    """The locations that a run was given: as its partition, as a range of `present` ones, or in its config."""
     if key := run.tags.get(PARTITION_TAG):
         yield key
     first, last = run.tags.get(RANGE_START_TAG), run.tags.get(RANGE_END_TAG)

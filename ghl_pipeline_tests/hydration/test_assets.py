@@ -11,6 +11,7 @@ from ghl_pipeline.definitions import build_defs
 from ghl_pipeline.hydration.assets import SPECS
 from ghl_pipeline.hydration.build import build_hydration
 from ghl_pipeline.orchestration.partition_sync import sync_partitions
+from ghl_pipeline.orchestration.staggering import last_begun
 from ghl_pipeline.partitions import LOCATION
 from ghl_pipeline.sandbox.agency import SampleAgency
 from ghl_pipeline.settings import Settings
@@ -213,3 +214,14 @@ def test_no_run_creates_or_changes_a_contact(agency: SampleAgency, runner: Runne
 
 def test_partitions_are_the_active_locations(agency: SampleAgency, instance: DagsterInstance) -> None:
     assert list(instance.get_dynamic_partitions(LOCATION)) == [location.id for location in agency.locations]
+
+
+def test_a_run_for_new_leads_takes_no_turn_of_the_locations(
+    agency: SampleAgency, runner: Runner, engine: Engine
+) -> None:
+    """Otherwise a client with a new lead every few minutes would never have its other leads looked at."""
+    first, second = (location.id for location in agency.locations[:2])
+    assert runner.run(locations=[first], only_new=True).success
+    assert runner.run(locations=[second]).success
+    with engine.connect() as connection:
+        assert set(last_begun(connection, "hydration", [first, second])) == {second}

@@ -10,11 +10,11 @@ from sqlalchemy import Engine, insert, text
 
 from ghl_pipeline.database.tables import leads
 from ghl_pipeline.definitions import build_defs
-from ghl_pipeline.hydration import schedules
 from ghl_pipeline.hydration.schedules import nightly_schedule
 from ghl_pipeline.hydration.sensors import new_lead_sensor
 from ghl_pipeline.locations.clients import add_client, deactivate_client
 from ghl_pipeline.locations.sensors import location_partitions_sensor
+from ghl_pipeline.orchestration import scheduled_runs
 from ghl_pipeline.orchestration.attempts import record_refusal
 from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.partitions import LOCATION
@@ -194,29 +194,52 @@ def test_a_database_that_cannot_be_read_is_no_empty_list(
     assert new_leads.cursor == before
 
 
-def night(engine: Engine) -> list[dg.RunRequest]:
+def night(engine: Engine, instance: DagsterInstance) -> list[dg.RunRequest]:
     schedule = nightly_schedule(dg.DefaultScheduleStatus.STOPPED)
     context = dg.build_schedule_context(
-        scheduled_execution_time=datetime(2026, 5, 4, 2, tzinfo=UTC), resources={"engine": engine}
+        instance, scheduled_execution_time=datetime(2026, 5, 4, 2, tzinfo=UTC), resources={"engine": engine}
     )
     return list(schedule.evaluate_tick(context).run_requests or [])
 
 
 def test_every_night_all_active_locations_are_hydrated_in_few_runs(
-    engine: Engine, clients: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, clients: dict[str, int], instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (request,) = night(engine)
+    (request,) = night(engine, instance)
     assert request.run_config["ops"]["lead_hydration"]["config"]["locations"] == [FIRST, SECOND]
-    assert request.run_key == "nightly-2026-05-04-0"
-    monkeypatch.setattr(schedules, "LOCATIONS_PER_RUN", 1)
-    assert [r.run_key for r in night(engine)] == ["nightly-2026-05-04-0", "nightly-2026-05-04-1"]
+    assert request.run_key == "nightly_hydration-202605040200-0"
+    monkeypatch.setattr(scheduled_runs, "LOCATIONS_PER_RUN", 1)
+    assert [r.run_key for r in night(engine, instance)] == [
+        "nightly_hydration-202605040200-0",
+        "nightly_hydration-202605040200-1",
+    ]
 
 
-def test_a_night_without_active_clients_starts_nothing(engine: Engine, clients: dict[str, int]) -> None:
+def test_locations_whose_days_requests_are_used_up_are_left_to_the_rerun_after_the_reset(
+    engine: Engine, clients: dict[str, int], instance: DagsterInstance, new_leads: NewLeads
+) -> None:
+    new_leads.tick()
+    record_refusal(engine, FailedLocation(FIRST, "DailyQuotaReached", "a text", permanent=False), None)
+    for location in (FIRST, SECOND):
+        add_lead(engine, clients[location], email="a@example.com")
+    with engine.begin() as connection:
+        # Since then its turn has come.
+        connection.execute(text("UPDATE location_attempts SET started_at = '2026-05-03 00:00+00'"))
+    (request,) = night(engine, instance)
+    assert request.run_config["ops"]["lead_hydration"]["config"]["locations"] == [SECOND]
+    assert [locations_of(request) for request in new_leads.tick()] == [[SECOND]]
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE location_standings SET rerun_at = now()"))
+    assert night(engine, instance)[0].run_config["ops"]["lead_hydration"]["config"]["locations"] == [FIRST, SECOND]
+
+
+def test_a_night_without_active_clients_starts_nothing(
+    engine: Engine, clients: dict[str, int], instance: DagsterInstance
+) -> None:
     with engine.begin() as connection:
         for location in clients:
             deactivate_client(connection, location)
-    assert night(engine) == []
+    assert night(engine, instance) == []
 
 
 def tick_partitions(engine: Engine, instance: DagsterInstance) -> list[str]:
@@ -263,11 +286,14 @@ def test_a_partition_inside_a_running_range_is_busy(
 def test_automation_is_off_until_somebody_switches_it_on() -> None:
     quiet, on = status_of(build_defs()), status_of(build_defs(automation=True))
     assert set(quiet) == {
-        "location_partitions", "new_leads", "webhook_inbox", "reply_drafts",
+        "location_partitions", "new_leads", "webhook_inbox", "reply_drafts", "rerun_failed",
+        "alert_failures", "alert_delivery",
         "nightly_hydration", "hourly_changes", "message_import", "hourly_reconcile", "hourly_crm", "weekly_crm",
-        "availability", "hourly_senders",
+        "availability", "hourly_senders", "operations_report", "daily_housekeeping",
     }  # fmt: skip
-    assert [name for name, running in quiet.items() if running] == ["location_partitions"]
+    assert [name for name, running in quiet.items() if running] == [
+        "location_partitions", "alert_failures", "alert_delivery",
+    ]  # fmt: skip
     assert all(on.values())
 
 

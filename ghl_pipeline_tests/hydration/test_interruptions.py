@@ -305,7 +305,7 @@ async def test_a_database_error_at_one_location_leaves_the_others_alone(agency: 
 async def test_a_database_that_went_away_is_no_bug(agency: Agency, monkeypatch: pytest.MonkeyPatch) -> None:
     place = agency.place()
 
-    def away(*_: object) -> int:
+    def away(*_: object, **__: object) -> int:
         raise OperationalError("SELECT 1", {}, Exception("server closed the connection unexpectedly"))
 
     monkeypatch.setattr(hydration_module, "begin_attempt", away)
