@@ -1,6 +1,6 @@
 """The asset of free times: one op for many locations, each materialized at the moment it is done."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import dagster as dg
 from pydantic import Field
@@ -9,10 +9,14 @@ from sqlalchemy import Engine
 from ghl_pipeline.availability.availability import AVAILABILITY_SLOTS, DEFAULT_CONCURRENCY, Availability
 from ghl_pipeline.availability.checks import CHECKS, evaluate
 from ghl_pipeline.availability.report import LEFT_TO_ANOTHER
-from ghl_pipeline.orchestration.failures import FailedLocation
+from ghl_pipeline.orchestration.asked_for import asked_locations
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
+from ghl_pipeline.orchestration.run_failure import run_failure
 from ghl_pipeline.partitions import location_partitions
+
+# What a failed run says of the locations that failed.
+CONSEQUENCE = "Free times of those that failed are those of before and marked as stale; the next run tries again."
 
 
 class AvailabilityConfig(dg.Config):
@@ -48,7 +52,7 @@ def availability_refresh(
 ) -> Iterator[dg.AssetCheckResult]:
     """Refreshes each client's free times; a provider that fails is named at the end and stops no other client."""
     history = AssetHistory(context)
-    locations = _locations(context, config.locations)
+    locations = asked_locations(context, config.locations)
     work = availability.refresh(locations, history, concurrency=config.concurrency)
     result = run_stoppable(context, work)
     context.log.info("free times: %s", ", ".join(f"{name} {count}" for name, count in result.counts().items()))
@@ -66,28 +70,4 @@ def availability_refresh(
     # Each location's event was logged when it was done; a result yielded here would be a second one.
     yield from evaluate(engine)
     if result.failures or not_reached:
-        raise _failure(result.failures, not_reached, len(locations))
-
-
-def _locations(context: dg.AssetExecutionContext, configured: Sequence[str]) -> list[str]:
-    """The configured locations, else those of the run's partitions; a run without either has none to look at."""
-    if configured or not (context.has_partition_key or context.has_partition_key_range):
-        return list(configured)
-    return list(context.partition_keys)
-
-
-def _failure(failures: Sequence[FailedLocation], not_reached: Sequence[str], locations: int) -> dg.Failure:
-    """The run's failure: how many locations, and each with its reason. Nothing is retried blindly."""
-    unreached = f" {len(not_reached)} were not reached in the run's time and are first in the next." * bool(not_reached)
-    return dg.Failure(
-        f"{len(failures)} of {locations} locations failed.{unreached} The others are done. Each reason is in this "
-        "event's metadata. Free times of those that failed are those of before and marked as stale; the next run "
-        "tries again.",
-        metadata={
-            "failed_locations": dg.MetadataValue.json(
-                {f.location_id: {"error": f.error_class, "text": f.text, "permanent": f.permanent} for f in failures}
-            ),
-            **({"not_reached": dg.MetadataValue.json(list(not_reached))} if not_reached else {}),
-        },
-        allow_retries=False,
-    )
+        raise run_failure(result.failures, len(locations), CONSEQUENCE, not_reached=not_reached)

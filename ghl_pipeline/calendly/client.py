@@ -25,7 +25,8 @@ from ghl_pipeline.calendly.payloads import (
     decode_event_types,
     decode_me,
 )
-from ghl_pipeline.calendly.retries import CallClock, RetryPolicy, read_pause
+from ghl_pipeline.calendly.retries import RetryPolicy, read_pause
+from ghl_pipeline.call_retries import CallClock
 
 T = TypeVar("T")
 

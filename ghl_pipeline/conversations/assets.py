@@ -7,10 +7,13 @@ from pydantic import Field
 
 from ghl_pipeline.conversations.conversations import DEFAULT_CONCURRENCY, SMS_MESSAGES, Conversations
 from ghl_pipeline.orchestration.asked_for import asked_locations
-from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
+from ghl_pipeline.orchestration.run_failure import run_failure
 from ghl_pipeline.partitions import location_partitions
+
+# What a failed run says of the locations that failed.
+CONSEQUENCE = "The next import goes on from what was stored."
 
 
 class MessageImportConfig(dg.Config):
@@ -53,20 +56,6 @@ def message_import(
     if result.busy:
         context.log.warning("%d locations were left to other imports at work there", len(result.busy))
     if result.failures:
-        raise _failure(result.failures, len(locations))
+        raise run_failure(result.failures, len(locations), CONSEQUENCE)
     # Every event was logged when its location was done; a result yielded here would be a second one for each.
     yield from ()
-
-
-def _failure(failures: tuple[FailedLocation, ...], locations: int) -> dg.Failure:
-    """The run's failure: how many locations, and each with its reason. Nothing is retried blindly."""
-    return dg.Failure(
-        f"{len(failures)} of {locations} locations failed; the others are done. Each reason is in this event's "
-        "metadata; the next import goes on from what was stored.",
-        metadata={
-            "failed_locations": dg.MetadataValue.json(
-                {f.location_id: {"error": f.error_class, "text": f.text, "permanent": f.permanent} for f in failures}
-            )
-        },
-        allow_retries=False,
-    )

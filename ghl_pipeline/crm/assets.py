@@ -13,14 +13,16 @@ from ghl_pipeline.crm.crm import ASSETS, CRM_CONTACTS, CRM_LEADS, CRM_VENDORS, D
 from ghl_pipeline.crm.fetched import FetchMode
 from ghl_pipeline.crm.report import CrmReport
 from ghl_pipeline.orchestration.asked_for import asked_locations
-from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
 from ghl_pipeline.orchestration.reports import History, Report
+from ghl_pipeline.orchestration.run_failure import run_failure
 from ghl_pipeline.partitions import location_partitions
 
 GROUP = "crm"
 OWNERS = ["team:revops"]
+# What a failed run says of the locations that failed.
+CONSEQUENCE = "What could be written is; nobody was marked missing who could not be looked up."
 
 
 class CrmConfig(dg.Config):
@@ -117,7 +119,7 @@ def crm_sync(
     # Each location's events were logged when it was done; outputs yielded here would be second ones.
     yield from evaluate(engine, most_missing=crm.most_missing)
     if result.failures:
-        raise _failure(result.failures, len(locations))
+        raise run_failure(result.failures, len(locations), CONSEQUENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,17 +163,3 @@ def _tell_left_out(history: History, location_id: str, why: str) -> None:
     nothing = CrmReport(location=location_id, mode=FetchMode.NOTHING, dry_run=False)
     for asset, told in zip(ASSETS, nothing.as_reports(), strict=True):
         history.done(asset, location_id, Report({"skipped": why, **told.values}))
-
-
-def _failure(failures: Sequence[FailedLocation], locations: int) -> dg.Failure:
-    """The run's failure: how many locations, and each with its reason. Nothing is retried blindly."""
-    return dg.Failure(
-        f"{len(failures)} of {locations} locations failed; the others are done. Each reason is in this event's "
-        "metadata. What could be written is; nobody was marked missing who could not be looked up.",
-        metadata={
-            "failed_locations": dg.MetadataValue.json(
-                {f.location_id: {"error": f.error_class, "text": f.text, "permanent": f.permanent} for f in failures}
-            )
-        },
-        allow_retries=False,
-    )

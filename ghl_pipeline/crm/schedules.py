@@ -1,19 +1,23 @@
 """Vendors and leads kept in step: changes every hour, everything every week."""
 
-from collections.abc import Sequence
+from datetime import timedelta
 
 import dagster as dg
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from ghl_pipeline.crm.assets import CrmConfig
 from ghl_pipeline.crm.client_settings import crm_locations
 from ghl_pipeline.crm.crm import CAPABILITY
+from ghl_pipeline.crm.full_passes import last_full_passes
 from ghl_pipeline.crm.jobs import sync_crm
 from ghl_pipeline.crm.missing import TooManyMissing
 from ghl_pipeline.orchestration.attempts import held_back
+from ghl_pipeline.orchestration.scheduled_runs import runs_of_due_locations
+from ghl_pipeline.orchestration.staggering import Rhythm
 
-# So many locations overlap well in one process; more are spread over the runs that the queue lets go at once.
-LOCATIONS_PER_RUN = 250
+HOURLY = Rhythm("hourly_crm", timedelta(hours=1), places=12, apart=timedelta(minutes=5), first=timedelta(minutes=3))
+# Sundays, 03:00 to 20:30 UTC: a full pass takes as many requests as there are vendors and leads.
+WEEKLY = Rhythm("weekly_crm", timedelta(weeks=1), places=36, apart=timedelta(minutes=30), first=timedelta(hours=3))
 
 
 def hourly_crm_schedule(default_status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
@@ -22,17 +26,18 @@ def hourly_crm_schedule(default_status: dg.DefaultScheduleStatus) -> dg.Schedule
     @dg.schedule(
         name="hourly_crm",
         job=sync_crm,
-        cron_schedule="37 * * * *",
+        cron_schedule="3-59/5 * * * *",
         execution_timezone="UTC",
         default_status=default_status,
-        description="Contacts that changed, of all clients whose vendors and leads are kept in step; three requests a "
-        "location where nothing did. A location that refused its token, or where too many are missing, is left out "
-        "for a day.",
+        description="Contacts that changed, of each client whose vendors and leads are kept in step, once an hour, a "
+        "twelfth of them every 5 minutes; three requests a location where nothing did. A location that refused its "
+        "token, or where too many are missing, is left out for a day.",
     )
     def hourly_crm(
         context: dg.ScheduleEvaluationContext, engine: dg.ResourceParam[Engine]
     ) -> list[dg.RunRequest] | dg.SkipReason:
-        return _requests(engine, f"crm-{context.scheduled_execution_time:%Y%m%d%H}", full=False)
+        with engine.connect() as connection:
+            return _runs(context, connection, HOURLY, full=False)
 
     return hourly_crm
 
@@ -43,39 +48,35 @@ def weekly_crm_schedule(default_status: dg.DefaultScheduleStatus) -> dg.Schedule
     @dg.schedule(
         name="weekly_crm",
         job=sync_crm,
-        cron_schedule="0 3 * * 0",
+        cron_schedule="*/30 * * * *",
         execution_timezone="UTC",
         default_status=default_status,
-        description="A full pass, which alone can see that a contact is gone, of all clients whose vendors and leads "
-        "are kept in step.",
+        description="A full pass, which alone can see that a contact is gone, of each client whose vendors and leads "
+        "are kept in step: once a week, at its own time on Sunday between 03:00 and 21:00 UTC. One that never had one, "
+        "and one whose week was missed, at once.",
     )
     def weekly_crm(
         context: dg.ScheduleEvaluationContext, engine: dg.ResourceParam[Engine]
     ) -> list[dg.RunRequest] | dg.SkipReason:
-        return _requests(engine, f"crm-full-{context.scheduled_execution_time:%Y%m%d}", full=True)
+        with engine.connect() as connection:
+            return _runs(context, connection, WEEKLY, full=True)
 
     return weekly_crm
 
 
-def _requests(engine: Engine, run_key: str, *, full: bool) -> list[dg.RunRequest] | dg.SkipReason:
-    with engine.connect() as connection:
+def _runs(
+    context: dg.ScheduleEvaluationContext, connection: Connection, rhythm: Rhythm, *, full: bool
+) -> list[dg.RunRequest] | dg.SkipReason:
+    return runs_of_due_locations(
+        context,
+        connection,
+        rhythm,
+        job=sync_crm.name,
+        capability=CAPABILITY,
+        locations=crm_locations(connection),
         # That too many are missing costs all lookups to find out, and stays so until a person has looked.
-        refused = held_back(connection, CAPABILITY, also=(TooManyMissing.__name__,))
-        locations = [each for each in crm_locations(connection) if each not in refused]
-    if not locations:
-        return dg.SkipReason(
-            f"no client that is switched on for it has a usable token ({len(refused)} locations refused theirs, or "
-            "wait for a person)"
-        )
-    return [
-        dg.RunRequest(
-            run_key=f"{run_key}-{number}",
-            run_config=dg.RunConfig(ops={"crm_sync": CrmConfig(locations=list(batch), full=full)}),
-            tags={"ghl_pipeline/locations": str(len(batch))},
-        )
-        for number, batch in enumerate(_batches(locations))
-    ]
-
-
-def _batches(locations: Sequence[str]) -> list[Sequence[str]]:
-    return [locations[at : at + LOCATIONS_PER_RUN] for at in range(0, len(locations), LOCATIONS_PER_RUN)]
+        held=held_back(connection, CAPABILITY, also=(TooManyMissing.__name__,)),
+        run_config=lambda due: dg.RunConfig(ops={"crm_sync": CrmConfig(locations=due, full=full)}),
+        begun=last_full_passes(connection) if full else None,
+        nobody="no client that is switched on for it has a usable token",
+    )

@@ -1,6 +1,6 @@
 """The drafts asset: one op for many locations, each materialized at the moment it is done."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import dagster as dg
 from pydantic import Field
@@ -9,10 +9,14 @@ from sqlalchemy import Engine
 from ghl_pipeline.drafts.checks import CHECKS, evaluate
 from ghl_pipeline.drafts.drafts import REPLY_DRAFTS, Drafts
 from ghl_pipeline.drafts.report import DraftsReport, busy_report
-from ghl_pipeline.orchestration.failures import FailedLocation
+from ghl_pipeline.orchestration.asked_for import asked_locations
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
+from ghl_pipeline.orchestration.run_failure import run_failure
 from ghl_pipeline.partitions import location_partitions
+
+# What a failed run says of the locations that failed.
+CONSEQUENCE = "Drafts that were stored are kept; the sensor asks for the rest again."
 
 
 class DraftsConfig(dg.Config):
@@ -50,7 +54,7 @@ def draft_writing(
 ) -> Iterator[dg.AssetCheckResult]:
     """Writes what is wanted at each location; one that fails is named at the end and stops no other."""
     history = AssetHistory(context)
-    locations = _locations(context, config.locations)
+    locations = asked_locations(context, config.locations)
     if not drafts.has_key:
         context.log.warning(
             "No drafts are written: neither OPENAI_API_KEY nor ANTHROPIC_API_KEY is set. Set one in the environment."
@@ -76,25 +80,4 @@ def draft_writing(
     # Each location's event was logged when it was done; an output yielded here would be a second one.
     yield from evaluate(engine)
     if result.failures:
-        raise _failure(result.failures, len(locations))
-
-
-def _locations(context: dg.AssetExecutionContext, configured: Sequence[str]) -> list[str]:
-    """The configured locations, else those of the run's partitions; a run without either has none to look at."""
-    if configured or not (context.has_partition_key or context.has_partition_key_range):
-        return list(configured)
-    return list(context.partition_keys)
-
-
-def _failure(failures: Sequence[FailedLocation], locations: int) -> dg.Failure:
-    """The run's failure: how many locations, and each with its reason. Nothing is retried blindly."""
-    return dg.Failure(
-        f"{len(failures)} of {locations} locations failed; the others are done. Each reason is in this event's "
-        "metadata. Drafts that were stored are kept; the sensor asks for the rest again.",
-        metadata={
-            "failed_locations": dg.MetadataValue.json(
-                {f.location_id: {"error": f.error_class, "text": f.text, "permanent": f.permanent} for f in failures}
-            )
-        },
-        allow_retries=False,
-    )
+        raise run_failure(result.failures, len(locations), CONSEQUENCE)

@@ -1,11 +1,9 @@
-"""Which locations the sensor leaves alone: those that a run will still look at, and those that failed just now."""
+"""What the sensor leaves alone: locations that failed just now, and all of them while every provider refuses."""
 
-from collections.abc import Collection, Mapping
 from typing import Final
 
 from sqlalchemy import Connection, text
 
-from ghl_pipeline.database.rows import as_json_list
 from ghl_pipeline.drafts.wanting import ALL_REFUSED, CAPABILITY
 from ghl_pipeline.errors import LocationBusy
 
@@ -13,28 +11,6 @@ from ghl_pipeline.errors import LocationBusy
 REST_MINUTES: Final = 10
 # A key that was refused may have been put right at the provider, of which nothing here would tell.
 REFUSED_MINUTES: Final = 60
-
-
-def in_hand(connection: Connection, runs: Mapping[str, Collection[str]]) -> set[str]:
-    """Which locations runs will look at: all that they were given but those they are done with, well or not.
-
-    Args:
-        connection: reads only.
-        runs: of this job, queued or running: run id and the locations it was given.
-    """
-    given = {(run_id, location_id) for run_id, locations in runs.items() for location_id in locations}
-    if not given:
-        return set()
-    query = text("""
-        SELECT run_id, location_id FROM location_attempts
-        WHERE capability = :capability AND state <> 'running'
-          AND run_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(:runs AS json))))
-          AND location_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(:locations AS json))))
-    """)
-    locations = sorted({location_id for _, location_id in given})
-    values = {"capability": CAPABILITY, "runs": as_json_list(list(runs)), "locations": as_json_list(locations)}
-    ended = {(row.run_id, row.location_id) for row in connection.execute(query, values)}
-    return {location_id for _, location_id in given - ended}
 
 
 def refused_everywhere(connection: Connection, setup: str) -> bool:

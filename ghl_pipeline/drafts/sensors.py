@@ -5,8 +5,10 @@ from sqlalchemy import Engine
 
 from ghl_pipeline.drafts.assets import DraftsConfig
 from ghl_pipeline.drafts.drafts import Drafts
-from ghl_pipeline.drafts.in_hand import failing_locations, in_hand
+from ghl_pipeline.drafts.in_hand import failing_locations
 from ghl_pipeline.drafts.jobs import write_drafts
+from ghl_pipeline.drafts.wanting import CAPABILITY
+from ghl_pipeline.orchestration.in_hand import in_hand
 from ghl_pipeline.orchestration.partition_sync import locations_of_runs
 
 # Somebody waits for an answer: after events, before everything else in the queue.
@@ -37,7 +39,7 @@ def reply_drafts_sensor(default_status: dg.DefaultSensorStatus) -> dg.SensorDefi
                 "hour. Correct OPENAI_API_KEY, OPENAI_MODEL, ANTHROPIC_API_KEY or ANTHROPIC_MODEL"
             )
         with engine.connect() as connection:
-            left_alone = in_hand(connection, locations_of_runs(context.instance, write_drafts.name))
+            left_alone = in_hand(connection, CAPABILITY, locations_of_runs(context.instance, write_drafts.name))
             left_alone |= failing_locations(connection)
         locations = [location_id for location_id in due if location_id not in left_alone]
         if not locations:

@@ -14,6 +14,7 @@ import msgspec
 from pydantic import SecretStr
 from tenacity import AsyncRetrying, retry_if_exception_type
 
+from ghl_pipeline.call_retries import CallClock, read_retry_after
 from ghl_pipeline.emailbison.errors import (
     EmailBisonAccessDenied,
     EmailBisonError,
@@ -29,7 +30,7 @@ from ghl_pipeline.emailbison.payloads import (
     read_page,
     read_workspace_id,
 )
-from ghl_pipeline.emailbison.retries import CallClock, RetryPolicy, read_retry_after
+from ghl_pipeline.emailbison.retries import RetryPolicy
 from ghl_pipeline.emailbison.sender_lists import SenderEmail, SenderList, whole_list
 
 T = TypeVar("T")

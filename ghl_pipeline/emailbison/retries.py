@@ -1,70 +1,13 @@
-"""When a call to EmailBison is tried again, how often, and after what pause: bounded by attempts and by time."""
+"""How often a call to EmailBison is tried, and within what time."""
 
-import math
-import random
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
-from tenacity import RetryCallState
-
-from ghl_pipeline.emailbison.errors import EmailBisonError
-
-# A Retry-After beyond this is no pause but an outage; the next run asks again.
-LONGEST_PAUSE_SECONDS = 60.0
+from ghl_pipeline.call_retries import CallPolicy
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """Bounds of one call. `first_pause_seconds` doubles with each failure; the pause is drawn between 0 and that."""
+class RetryPolicy(CallPolicy):
+    """Bounds of one call to EmailBison."""
 
     max_attempts: int = 6
     deadline_seconds: float = 180.0
-    first_pause_seconds: float = 0.5
-
-
-class CallClock:
-    """One call's time under a policy: its stop and wait rules, as tenacity asks for them."""
-
-    def __init__(self, policy: RetryPolicy) -> None:
-        self._policy = policy
-        self._ends = time.monotonic() + policy.deadline_seconds
-
-    def remaining_seconds(self) -> float:
-        """Seconds left of the deadline."""
-        return max(0.0, self._ends - time.monotonic())
-
-    def stop(self, state: RetryCallState) -> bool:
-        """Whether the call has to end with the error it just got."""
-        wished = _retry_after(state) or 0.0
-        return (
-            state.attempt_number >= self._policy.max_attempts
-            or wished > LONGEST_PAUSE_SECONDS
-            or self.remaining_seconds() <= wished
-        )
-
-    def pause(self, state: RetryCallState) -> float:
-        """Seconds until the next attempt: full jitter, never less than the answer's Retry-After."""
-        ceiling = min(self._policy.first_pause_seconds * 2 ** (state.attempt_number - 1), LONGEST_PAUSE_SECONDS)
-        jitter = random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
-        return min(max(jitter, _retry_after(state) or 0.0), self.remaining_seconds())
-
-
-def read_retry_after(value: str | None) -> float | None:
-    """Seconds that a `Retry-After` names, as a number or as a date; None when it says neither."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _retry_after(state: RetryCallState) -> float | None:
-    error = state.outcome.exception() if state.outcome is not None else None
-    return error.retry_after if isinstance(error, EmailBisonError) else None

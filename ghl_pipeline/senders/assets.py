@@ -1,18 +1,22 @@
 """The asset of the accounts: listed, and the leads repaired whose account cannot send."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import dagster as dg
 from pydantic import Field
 from sqlalchemy import Engine
 
-from ghl_pipeline.orchestration.failures import FailedLocation
+from ghl_pipeline.orchestration.asked_for import asked_locations
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
+from ghl_pipeline.orchestration.run_failure import run_failure
 from ghl_pipeline.partitions import location_partitions
 from ghl_pipeline.senders.checks import CHECKS, evaluate
 from ghl_pipeline.senders.report import LEFT_TO_ANOTHER, SendersReport
 from ghl_pipeline.senders.senders import SENDER_ACCOUNTS, Senders
+
+# What a failed run says of the locations that failed.
+CONSEQUENCE = "Accounts of a list that was not whole were left as they are; the next run lists them again."
 
 
 class SendersConfig(dg.Config):
@@ -45,7 +49,7 @@ def sender_sync(
 ) -> Iterator[dg.AssetCheckResult]:
     """Lists each client's accounts and repairs its leads; a location that fails is named at the end, stops no other."""
     history = AssetHistory(context)
-    locations = _locations(context, config.locations)
+    locations = asked_locations(context, config.locations)
 
     def told(location_id: str, report: SendersReport) -> None:
         history.done(SENDER_ACCOUNTS, location_id, report.told())
@@ -64,25 +68,4 @@ def sender_sync(
     # Each location's event was logged when it was done; outputs yielded here would be second ones.
     yield from evaluate(engine)
     if result.failures:
-        raise _failure(result.failures, len(locations))
-
-
-def _locations(context: dg.AssetExecutionContext, configured: Sequence[str]) -> list[str]:
-    """The configured locations, else those of the run's partitions; a run without either has none to look at."""
-    if configured or not (context.has_partition_key or context.has_partition_key_range):
-        return list(configured)
-    return list(context.partition_keys)
-
-
-def _failure(failures: Sequence[FailedLocation], locations: int) -> dg.Failure:
-    """The run's failure: how many locations, and each with its reason. Nothing is retried blindly."""
-    return dg.Failure(
-        f"{len(failures)} of {locations} locations failed; the others are done. Each reason is in this event's "
-        "metadata. Accounts of a list that was not whole were left as they are; the next run lists them again.",
-        metadata={
-            "failed_locations": dg.MetadataValue.json(
-                {f.location_id: {"error": f.error_class, "text": f.text, "permanent": f.permanent} for f in failures}
-            )
-        },
-        allow_retries=False,
-    )
+        raise run_failure(result.failures, len(locations), CONSEQUENCE)

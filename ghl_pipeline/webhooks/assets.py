@@ -6,9 +6,11 @@ import dagster as dg
 from pydantic import Field
 
 from ghl_pipeline.errors import LocationBusy
+from ghl_pipeline.orchestration.asked_for import asked_locations
 from ghl_pipeline.orchestration.failures import FailedLocation
 from ghl_pipeline.orchestration.history import AssetHistory
 from ghl_pipeline.orchestration.interrupts import run_stoppable
+from ghl_pipeline.orchestration.run_failure import run_failure
 from ghl_pipeline.partitions import location_partitions
 from ghl_pipeline.webhooks.handling.handle_events import EventHandling
 from ghl_pipeline.webhooks.handling.many_inboxes import LINGER_SECONDS, handle_inboxes
@@ -18,6 +20,8 @@ from ghl_pipeline.webhooks.reconciling.one_workspace import ReconcileReport
 
 GROUP = "webhooks"
 OWNERS = ["team:revops"]
+# What a failed run says of the locations that failed.
+CONSEQUENCE = "Nothing is lost: what could not be done is tried again by itself."
 
 WEBHOOK_EVENTS = dg.AssetSpec(
     "webhook_events",
@@ -79,7 +83,7 @@ def event_handling(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Handles what is due at each location, and what comes in meanwhile; a location that fails stops no other."""
     history = AssetHistory(context)
-    locations = _locations(context, config.locations)
+    locations = asked_locations(context, config.locations)
     silent = set() if config.locations else set(locations)
 
     def told(location_id: str, report: EventsReport) -> None:
@@ -97,7 +101,7 @@ def event_handling(
     for location_id in _without(silent, failures):
         history.done("handled_events", location_id, EventsReport().told())
     if failures:
-        raise _failure(failures, len(locations))
+        raise run_failure(failures, len(locations), CONSEQUENCE)
     # Each location's event was logged when its work was done; a result yielded here would be a second one.
     yield from ()
 
@@ -108,9 +112,9 @@ def event_handling(
 def event_reconcile(
     context: dg.AssetExecutionContext, config: ReconcileConfig, event_reconciling: dg.ResourceParam[Reconciling]
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Stores the events that EmailBison has and the inbox lacks, and drops bodies that are kept no longer."""
+    """Stores the events that EmailBison has and the inbox lacks; a location that fails stops no other."""
     history = AssetHistory(context)
-    locations = _locations(context, config.locations)
+    locations = asked_locations(context, config.locations)
     silent = set() if config.locations else set(locations)
 
     def told(location_id: str, report: ReconcileReport) -> None:
@@ -118,19 +122,11 @@ def event_reconcile(
         history.done("reconciled_events", location_id, reconcile_told(report))
 
     result = run_stoppable(context, event_reconciling.run(locations, run_id=history.run_id, told=told))
-    context.log.info("%d bodies of events handled long ago were dropped", event_reconciling.purge())
     for location_id in _without(silent, result.failures):
         history.done("reconciled_events", location_id, reconcile_told(result.reports[location_id]))
     if result.failures:
-        raise _failure(result.failures, len(locations))
+        raise run_failure(result.failures, len(locations), CONSEQUENCE)
     yield from ()
-
-
-def _locations(context: dg.AssetExecutionContext, configured: Sequence[str]) -> list[str]:
-    """The configured locations, else those of the run's partitions; a run without either has none to look at."""
-    if configured or not (context.has_partition_key or context.has_partition_key_range):
-        return list(configured)
-    return list(context.partition_keys)
 
 
 def _without(silent: Collection[str], failures: Sequence[FailedLocation]) -> list[str]:
@@ -140,16 +136,3 @@ def _without(silent: Collection[str], failures: Sequence[FailedLocation]) -> lis
     not partitions, and an event of each idle one at each tick would bury those that say something.
     """
     return sorted(set(silent) - {failure.location_id for failure in failures})
-
-
-def _failure(failures: Sequence[FailedLocation], locations: int) -> dg.Failure:
-    return dg.Failure(
-        f"{len(failures)} of {locations} locations failed; the others are done. Each reason is in this event's "
-        "metadata. Nothing is lost: what could not be done is tried again by itself.",
-        metadata={
-            "failed_locations": dg.MetadataValue.json(
-                {f.location_id: {"error": f.error_class, "text": f.text, "permanent": f.permanent} for f in failures}
-            )
-        },
-        allow_retries=False,
-    )

@@ -1,16 +1,26 @@
 """Every hour: what webhooks lost is fetched, from EmailBison's log and by GHL's changed contacts."""
 
+from datetime import timedelta
+
 import dagster as dg
 from sqlalchemy import Engine
 
-from ghl_pipeline.hydration.assets import HydrationConfig
 from ghl_pipeline.hydration.jobs import hydrate_leads
-from ghl_pipeline.hydration.schedules import BUSY_WAIT_SECONDS, LOCATIONS_PER_RUN
+from ghl_pipeline.hydration.schedules import hydration_of
 from ghl_pipeline.locations.clients import active_locations
 from ghl_pipeline.orchestration.attempts import HYDRATION, held_back
+from ghl_pipeline.orchestration.scheduled_runs import runs_of_due_locations
+from ghl_pipeline.orchestration.staggering import Rhythm
 from ghl_pipeline.webhooks.assets import ReconcileConfig
 from ghl_pipeline.webhooks.jobs import reconcile_events
-from ghl_pipeline.webhooks.reconciling.many_workspaces import locations_to_reconcile
+from ghl_pipeline.webhooks.reconciling.many_workspaces import RECONCILE, locations_to_reconcile
+
+RECONCILING = Rhythm(
+    "hourly_reconcile", timedelta(hours=1), places=12, apart=timedelta(minutes=5), first=timedelta(minutes=4)
+)
+CHANGES = Rhythm(
+    "hourly_changes", timedelta(hours=1), places=12, apart=timedelta(minutes=5), first=timedelta(minutes=2)
+)
 
 
 def reconcile_schedule(default_status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
@@ -19,23 +29,27 @@ def reconcile_schedule(default_status: dg.DefaultScheduleStatus) -> dg.ScheduleD
     @dg.schedule(
         name="hourly_reconcile",
         job=reconcile_events,
-        cron_schedule="17 * * * *",
+        cron_schedule="4-59/5 * * * *",
         execution_timezone="UTC",
         default_status=default_status,
-        description="Reads EmailBison's log of every workspace that can be asked, and drops old bodies of events.",
+        description="EmailBison's log of each workspace that can be asked, once an hour, a twelfth of them every 5 "
+        "minutes. A workspace that refused its token is left out for a day.",
     )
     def hourly_reconcile(
         context: dg.ScheduleEvaluationContext, engine: dg.ResourceParam[Engine]
-    ) -> dg.RunRequest | dg.SkipReason:
+    ) -> list[dg.RunRequest] | dg.SkipReason:
         with engine.connect() as connection:
-            locations = locations_to_reconcile(connection)
-            if not locations and not active_locations(connection):
-                return dg.SkipReason("there is no active client")
-        return dg.RunRequest(
-            run_key=f"reconcile-{context.scheduled_execution_time:%Y%m%d%H}",
-            run_config=dg.RunConfig(ops={"event_reconcile": ReconcileConfig(locations=locations)}),
-            tags={"ghl_pipeline/locations": str(len(locations))},
-        )
+            return runs_of_due_locations(
+                context,
+                connection,
+                RECONCILING,
+                job=reconcile_events.name,
+                capability=RECONCILE,
+                locations=locations_to_reconcile(connection),
+                held=held_back(connection, RECONCILE),
+                run_config=lambda due: dg.RunConfig(ops={"event_reconcile": ReconcileConfig(locations=due)}),
+                nobody="no active client has an EmailBison workspace that can be asked",
+            )
 
     return hourly_reconcile
 
@@ -46,30 +60,25 @@ def changed_contacts_schedule(default_status: dg.DefaultScheduleStatus) -> dg.Sc
     @dg.schedule(
         name="hourly_changes",
         job=hydrate_leads,
-        cron_schedule="47 * * * *",
+        cron_schedule="2-59/5 * * * *",
         execution_timezone="UTC",
         default_status=default_status,
-        description="All active locations every hour; of one where nothing changed it takes a request or two.",
+        description="Each active location once an hour, a twelfth of them every 5 minutes; of one where nothing "
+        "changed it takes a request or two. A location that refused its token is left out for a day.",
     )
     def hourly_changes(
         context: dg.ScheduleEvaluationContext, engine: dg.ResourceParam[Engine]
     ) -> list[dg.RunRequest] | dg.SkipReason:
         with engine.connect() as connection:
-            refused = held_back(connection, HYDRATION)
-            locations = [each for each in active_locations(connection, with_token=True) if each not in refused]
-        if not locations:
-            return dg.SkipReason(f"no active client has a usable token ({len(refused)} locations refused theirs)")
-        hour = f"{context.scheduled_execution_time:%Y%m%d%H}"
-        batches = [locations[at : at + LOCATIONS_PER_RUN] for at in range(0, len(locations), LOCATIONS_PER_RUN)]
-        return [
-            dg.RunRequest(
-                run_key=f"changes-{hour}-{number}",
-                run_config=dg.RunConfig(
-                    ops={"lead_hydration": HydrationConfig(locations=batch, busy_wait_seconds=BUSY_WAIT_SECONDS)}
-                ),
-                tags={"ghl_pipeline/locations": str(len(batch))},
+            return runs_of_due_locations(
+                context,
+                connection,
+                CHANGES,
+                job=hydrate_leads.name,
+                capability=HYDRATION,
+                locations=active_locations(connection, with_token=True),
+                held=held_back(connection, HYDRATION),
+                run_config=hydration_of,
             )
-            for number, batch in enumerate(batches)
-        ]
 
     return hourly_changes

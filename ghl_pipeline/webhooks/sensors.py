@@ -3,10 +3,10 @@
 import dagster as dg
 from sqlalchemy import Engine
 
+from ghl_pipeline.orchestration.in_hand import in_hand
 from ghl_pipeline.orchestration.partition_sync import locations_of_runs
 from ghl_pipeline.webhooks.assets import EventsConfig
-from ghl_pipeline.webhooks.handling.many_inboxes import in_hand
-from ghl_pipeline.webhooks.inbox.claims import due_locations
+from ghl_pipeline.webhooks.inbox.claims import HANDLING, due_locations
 from ghl_pipeline.webhooks.jobs import handle_events
 
 # Somebody waits for it: it goes before everything else in the queue.
@@ -30,7 +30,7 @@ def webhook_inbox_sensor(default_status: dg.DefaultSensorStatus) -> dg.SensorDef
             due = due_locations(connection, rested=True)
             if not due:
                 return dg.SkipReason("no events to handle")
-            in_work = in_hand(connection, locations_of_runs(context.instance, handle_events.name))
+            in_work = in_hand(connection, HANDLING, locations_of_runs(context.instance, handle_events.name))
         locations = [location_id for location_id in due if location_id not in in_work]
         if not locations:
             return dg.SkipReason(f"runs are at all {len(due)} locations with events already")

@@ -225,10 +225,11 @@ def test_of_a_backfill_a_busy_partition_is_skipped_and_one_that_was_not_reached_
     assert len(runner.materializations(busy)) == 1
 
 
-def test_a_run_of_neither_partitions_nor_locations_looks_at_none(
+def test_a_run_of_neither_partitions_nor_locations_fails_and_looks_at_none(
     locations: list[Location], engine: Engine, runner: Runner
 ) -> None:
-    assert runner.run().success
+    """As one that succeeded it would look as if there was nothing to do anywhere."""
+    assert not runner.run().success
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM location_attempts")).scalar_one() == 0
 

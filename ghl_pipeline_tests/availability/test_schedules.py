@@ -4,12 +4,13 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
+from dagster import DagsterInstance
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from ghl_pipeline.availability import schedules
 from ghl_pipeline.availability.client_calendars import set_calendar
 from ghl_pipeline.availability.schedules import availability_schedule
+from ghl_pipeline.orchestration import scheduled_runs
 from ghl_pipeline.orchestration.attempts import held_back
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.sandbox.world import Location
@@ -21,16 +22,16 @@ from ghl_pipeline_tests.availability.test_assets import settings as settings  # 
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 
 
-def due(engine: Engine) -> list[dg.RunRequest]:
+def due(engine: Engine, instance: DagsterInstance) -> list[dg.RunRequest]:
     schedule = availability_schedule(dg.DefaultScheduleStatus.STOPPED)
-    context = dg.build_schedule_context(
-        scheduled_execution_time=datetime(2026, 5, 4, 2, 30, tzinfo=UTC), resources={"engine": engine}
-    )
+    # Long after whatever the tests put on record: everybody's turn has come since.
+    at = datetime(2036, 5, 4, 2, 31, tzinfo=UTC)
+    context = dg.build_schedule_context(instance, scheduled_execution_time=at, resources={"engine": engine})
     return list(schedule.evaluate_tick(context).run_requests or [])
 
 
 def test_every_half_hour_all_calendars_are_asked_for_those_first_that_waited_longest(
-    locations: list[Location], engine: Engine, monkeypatch: pytest.MonkeyPatch
+    locations: list[Location], engine: Engine, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third, _ = locations
     with engine.begin() as connection:
@@ -41,12 +42,12 @@ def test_every_half_hour_all_calendars_are_asked_for_those_first_that_waited_lon
             """),
             {"id": first.id},
         )
-    (request,) = due(engine)
+    (request,) = due(engine, runner.instance)
     config = request.run_config["ops"]["availability_refresh"]["config"]
     assert config["locations"] == [second.id, third.id, first.id]
-    assert request.run_key == "availability-202605040230-0"
-    monkeypatch.setattr(schedules, "LOCATIONS_PER_RUN", 2)
-    assert len(due(engine)) == 2
+    assert request.run_key == "availability-203605040231-0"
+    monkeypatch.setattr(scheduled_runs, "LOCATIONS_PER_RUN", 2)
+    assert len(due(engine, runner.instance)) == 2
 
 
 def test_a_refused_token_is_left_out_for_a_day_or_until_the_calendar_is_changed(
@@ -58,7 +59,9 @@ def test_a_refused_token_is_left_out_for_a_day_or_until_the_calendar_is_changed(
 
     def asked() -> list[str]:
         return [
-            id_ for each in due(engine) for id_ in each.run_config["ops"]["availability_refresh"]["config"]["locations"]
+            id_
+            for each in due(engine, runner.instance)
+            for id_ in each.run_config["ops"]["availability_refresh"]["config"]["locations"]
         ]
 
     assert refused.id not in asked()
@@ -67,8 +70,8 @@ def test_a_refused_token_is_left_out_for_a_day_or_until_the_calendar_is_changed(
     assert asked()[0] == refused.id
 
 
-def test_without_calendars_nothing_is_started(engine: Engine) -> None:
-    assert due(engine) == []
+def test_without_calendars_nothing_is_started(engine: Engine, instance: DagsterInstance) -> None:
+    assert due(engine, instance) == []
 
 
 def test_a_refused_calendly_token_is_held_back_until_the_calendars_row_changes(
@@ -88,7 +91,7 @@ def test_a_refused_calendly_token_is_held_back_until_the_calendars_row_changes(
         assert refused.id in held_back(connection, "availability")
 
     def is_asked() -> bool:
-        return any(refused.id in str(request.run_config) for request in due(engine))
+        return any(refused.id in str(request.run_config) for request in due(engine, runner.instance))
 
     assert not is_asked()
     # As the dashboard would, which knows nothing of `tried_at`.

@@ -11,13 +11,13 @@ from dagster import DagsterInstance
 from pydantic import SecretStr
 from sqlalchemy import URL, Engine, insert, text
 
-from ghl_pipeline.conversations import schedules
 from ghl_pipeline.conversations.assets import SPEC
 from ghl_pipeline.conversations.schedules import message_import_schedule
 from ghl_pipeline.database.locks import AdvisoryLocks
 from ghl_pipeline.database.tables import leads
 from ghl_pipeline.definitions import build_defs
 from ghl_pipeline.locations.clients import add_client, deactivate_client
+from ghl_pipeline.orchestration import scheduled_runs
 from ghl_pipeline.orchestration.partition_sync import sync_partitions
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.sandbox.world import Location
@@ -197,25 +197,28 @@ def test_no_word_of_a_message_is_in_dagsters_tables_or_files(
     assert [told for told in (*rows, *files) if "quorvath" in told] == []
 
 
-def due(engine: Engine) -> list[dg.RunRequest]:
+def due(engine: Engine, instance: DagsterInstance) -> list[dg.RunRequest]:
     schedule = message_import_schedule(dg.DefaultScheduleStatus.STOPPED)
     context = dg.build_schedule_context(
-        scheduled_execution_time=datetime(2026, 5, 4, 2, 15, tzinfo=UTC), resources={"engine": engine}
+        instance, scheduled_execution_time=datetime(2026, 5, 4, 2, 15, tzinfo=UTC), resources={"engine": engine}
     )
     return list(schedule.evaluate_tick(context).run_requests or [])
 
 
 def test_every_quarter_of_an_hour_all_locations_are_asked_for_in_few_runs(
-    locations: list[Location], engine: Engine, monkeypatch: pytest.MonkeyPatch
+    locations: list[Location], engine: Engine, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with engine.begin() as connection:
         deactivate_client(connection, locations[2].id)
-    (request,) = due(engine)
+    (request,) = due(engine, instance)
     assert request.run_config["ops"]["message_import"]["config"]["locations"] == [each.id for each in locations[:2]]
-    assert request.run_key == "messages-202605040215-0"
-    monkeypatch.setattr(schedules, "LOCATIONS_PER_RUN", 1)
-    assert [each.run_key for each in due(engine)] == ["messages-202605040215-0", "messages-202605040215-1"]
+    assert request.run_key == "message_import-202605040215-0"
+    monkeypatch.setattr(scheduled_runs, "LOCATIONS_PER_RUN", 1)
+    assert [each.run_key for each in due(engine, instance)] == [
+        "message_import-202605040215-0",
+        "message_import-202605040215-1",
+    ]
 
 
-def test_without_active_clients_nothing_is_started(engine: Engine) -> None:
-    assert due(engine) == []
+def test_without_active_clients_nothing_is_started(engine: Engine, instance: DagsterInstance) -> None:
+    assert due(engine, instance) == []

@@ -213,9 +213,10 @@ def test_a_partition_that_another_run_is_at_has_its_event_and_why(agency: Agency
     assert told.metadata["drafted"].value == 0
 
 
-def test_a_run_without_partitions_or_locations_does_nothing(place: Place, instance: DagsterInstance) -> None:
+def test_a_run_without_partitions_or_locations_fails_and_does_nothing(place: Place, instance: DagsterInstance) -> None:
+    """As one that succeeded it would look as if there was nothing to do anywhere."""
     place.sms()
-    assert run(place, instance, []).success
+    assert not run(place, instance, []).success
     assert place.rows() == []
 
 

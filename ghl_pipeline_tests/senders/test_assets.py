@@ -12,9 +12,9 @@ from sqlalchemy import URL, Engine, text
 
 from ghl_pipeline.database.locks import AdvisoryLocks
 from ghl_pipeline.locations.clients import deactivate_client
+from ghl_pipeline.orchestration import scheduled_runs
 from ghl_pipeline.orchestration.partition_sync import sync_partitions
 from ghl_pipeline.privacy.tokens import TokenCipher
-from ghl_pipeline.senders import schedules
 from ghl_pipeline.senders.assets import SPEC, sender_sync
 from ghl_pipeline.senders.jobs import sync_senders
 from ghl_pipeline.senders.report import LEFT_TO_ANOTHER
@@ -201,11 +201,11 @@ def test_no_address_name_or_token_is_in_dagsters_tables_or_files(
 # --- the schedule
 
 
-def due(engine: Engine) -> list[dg.RunRequest]:
+def due(engine: Engine, instance: DagsterInstance) -> list[dg.RunRequest]:
     schedule = senders_schedule(dg.DefaultScheduleStatus.STOPPED)
-    context = dg.build_schedule_context(
-        scheduled_execution_time=datetime(2026, 5, 4, 2, 7, tzinfo=UTC), resources={"engine": engine}
-    )
+    # Long after whatever the tests put on record: everybody's turn has come since.
+    at = datetime(2036, 5, 4, 2, 4, tzinfo=UTC)
+    context = dg.build_schedule_context(instance, scheduled_execution_time=at, resources={"engine": engine})
     return list(schedule.evaluate_tick(context).run_requests or [])
 
 
@@ -214,25 +214,28 @@ def asked_for(requests: list[dg.RunRequest]) -> list[list[str]]:
 
 
 def test_every_hour_all_workspaces_that_can_be_asked_are_asked_for(
-    clients: list[Client], engine: Engine, monkeypatch: pytest.MonkeyPatch
+    clients: list[Client], engine: Engine, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert asked_for(due(engine)) == [[client.location_id for client in clients[:2]]]
-    assert [request.run_key for request in due(engine)] == ["senders-2026050402-0"]
-    monkeypatch.setattr(schedules, "LOCATIONS_PER_RUN", 1)
-    assert [request.run_key for request in due(engine)] == ["senders-2026050402-0", "senders-2026050402-1"]
+    assert asked_for(due(engine, instance)) == [[client.location_id for client in clients[:2]]]
+    assert [request.run_key for request in due(engine, instance)] == ["hourly_senders-203605040204-0"]
+    monkeypatch.setattr(scheduled_runs, "LOCATIONS_PER_RUN", 1)
+    assert [request.run_key for request in due(engine, instance)] == [
+        "hourly_senders-203605040204-0",
+        "hourly_senders-203605040204-1",
+    ]
     with engine.begin() as connection:
         for client in clients:
             deactivate_client(connection, client.location_id)
-    assert due(engine) == []
+    assert due(engine, instance) == []
 
 
 def test_a_workspace_that_refused_its_token_is_left_out_until_it_has_another(
-    clients: list[Client], engine: Engine, runner: Runner, agency: Agency
+    clients: list[Client], engine: Engine, instance: DagsterInstance, runner: Runner, agency: Agency
 ) -> None:
     refused, well = clients[:2]
     agency.sandbox.faults(refused.workspace.faults_key, token_revoked=True)
     runner.run(locations=[refused.location_id, well.location_id])
-    assert asked_for(due(engine)) == [[well.location_id]]
+    assert asked_for(due(engine, instance)) == [[well.location_id]]
 
     agency.use(refused, refused.workspace.id, refused.workspace.token)
-    assert asked_for(due(engine)) == [[refused.location_id, well.location_id]]
+    assert asked_for(due(engine, instance)) == [[refused.location_id, well.location_id]]

@@ -239,18 +239,19 @@ async def test_a_run_stops_lingering_when_others_wait(
     assert (result.reports[place.id].handled, inbox.outcomes()) == (1, ["no_lead", "pending"])
 
 
-def test_every_hour_lost_events_and_changed_contacts_are_fetched(agency: Agency, place: Place) -> None:
-    at = datetime(2026, 5, 4, 2, 17, tzinfo=UTC)
+def test_every_hour_lost_events_and_changed_contacts_are_fetched(
+    agency: Agency, instance: DagsterInstance, place: Place
+) -> None:
+    at = datetime(2036, 5, 4, 2, 17, tzinfo=UTC)
 
     def requests(schedule: dg.ScheduleDefinition) -> list[dg.RunRequest]:
-        context = dg.build_schedule_context(scheduled_execution_time=at, resources={"engine": agency.engine})
+        context = dg.build_schedule_context(instance, scheduled_execution_time=at, resources={"engine": agency.engine})
         return list(schedule.evaluate_tick(context).run_requests or [])
 
     reconcile, changes = (
         make(dg.DefaultScheduleStatus.STOPPED) for make in (reconcile_schedule, changed_contacts_schedule)
     )
-    (request,) = requests(reconcile)
-    assert request.run_config["ops"]["event_reconcile"]["config"]["locations"] == []
+    assert requests(reconcile) == []
     agency.sql(
         """INSERT INTO emailbison_workspaces (client_id, base_url, workspace_id, token_encrypted)
            VALUES (:client, 'https://bison.example.com', 7, 'x')""",
@@ -260,7 +261,7 @@ def test_every_hour_lost_events_and_changed_contacts_are_fetched(agency: Agency,
     assert request.run_config["ops"]["event_reconcile"]["config"]["locations"] == [place.id]
     (request,) = requests(changes)
     assert request.run_config["ops"]["lead_hydration"]["config"]["locations"] == [place.id]
-    assert request.run_key == "changes-2026050402-0"
+    assert request.run_key == "hourly_changes-203605040217-0"
     with agency.engine.begin() as connection:
         deactivate_client(connection, place.id)
     assert (requests(reconcile), requests(changes)) == ([], [])
@@ -272,14 +273,16 @@ def test_whatever_fills_the_queue_leaves_a_place_for_events(instance: DagsterIns
     assert queue is not None
     definition = build_defs().resolve_job_def("hydrate_leads")
 
-    def queued(**tags: str) -> dg.DagsterRun:
+    def queued(*, rerun: bool = False, **tags: str) -> dg.DagsterRun:
         named = {f"dagster/{name}": value for name, value in tags.items()}
+        named |= {"ghl_pipeline/rerun": "true"} if rerun else {}
         return instance.create_run_for_job(definition, tags=named, status=dg.DagsterRunStatus.STARTING)
 
     bulk = [
         *(queued(backfill=f"backfill-{n}") for n in range(20)),
         *(queued(schedule_name=name) for name in ("nightly_hydration", "hourly_changes") for _ in range(10)),
         *(queued(sensor_name="new_leads") for _ in range(20)),
+        *(queued(sensor_name="rerun_failed", rerun=True) for _ in range(20)),
     ]
     counter = TagConcurrencyLimitsCounter(queue.tag_concurrency_limits, [])
     started = 0
@@ -295,12 +298,10 @@ def test_whatever_fills_the_queue_leaves_a_place_for_events(instance: DagsterIns
     assert counter.is_blocked(urgent), "runs that linger must not take every place either"
 
 
-def test_a_reconcile_run_drops_old_bodies(
-    agency: Agency, instance: DagsterInstance, place: Place, inbox: Inbox
-) -> None:
+def test_housekeeping_drops_old_bodies(agency: Agency, instance: DagsterInstance, place: Place, inbox: Inbox) -> None:
     inbox.deliver(place, contact_deleted(place, "D" * 20))
     agency.sql("UPDATE webhook_events SET state = 'done', received_at = now() - interval '31 days'")
-    job = build_defs().resolve_job_def("reconcile_events")
+    job = build_defs().resolve_job_def("keep_house")
     assert job.execute_in_process(instance=instance).success
     assert inbox.events()[0]["body"] is None
 

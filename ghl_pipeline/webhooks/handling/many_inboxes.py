@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from ghl_pipeline.database.rows import as_json_list
 from ghl_pipeline.orchestration.blocking import in_thread
 from ghl_pipeline.orchestration.many_locations import LocationsResult, work_on_locations
 from ghl_pipeline.webhooks.handling.handle_events import EventHandling
@@ -98,28 +97,6 @@ async def _end_when_others_wait(engine: Engine, ours: frozenset[str], run: "_Run
         if before & now:
             run.linger_no_more()
         before = now
-
-
-def in_hand(connection: Connection, runs: Mapping[str, Collection[str]]) -> set[str]:
-    """Which locations runs will look at again: all that they were given but those they are done with, well or not.
-
-    Args:
-        connection: reads only.
-        runs: of this job, queued or running: run id and the locations it was given.
-    """
-    query = text("""
-        SELECT run_id, location_id FROM location_attempts
-        WHERE capability = :capability AND state <> 'running'
-          AND run_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(:runs AS json))))
-          AND location_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(:locations AS json))))
-    """)
-    given = {(run_id, location_id) for run_id, locations in runs.items() for location_id in locations}
-    if not given:
-        return set()
-    locations = sorted({location_id for _, location_id in given})
-    values = {"capability": HANDLING, "runs": as_json_list(list(runs)), "locations": as_json_list(locations)}
-    ended = {(row.run_id, row.location_id) for row in connection.execute(query, values)}
-    return {location_id for _, location_id in given - ended}
 
 
 class _Run:

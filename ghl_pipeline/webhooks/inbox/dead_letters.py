@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, text
 from ghl_pipeline.database.rows import as_array
 from ghl_pipeline.errors import InvalidInput
 from ghl_pipeline.locations.clients import TokenMissing
+from ghl_pipeline.operations.housekeeping import Chore
 
 STATES = ("pending", "done", "ignored", "dead")
 BODIES_PER_STATEMENT = 5000
@@ -162,6 +163,26 @@ def purge_bodies(engine: Engine, older_than: timedelta) -> int:
         purged += dropped
         if dropped < BODIES_PER_STATEMENT:
             return purged
+
+
+def count_old_bodies(engine: Engine, older_than: timedelta) -> int:
+    """How many bodies `purge_bodies` would drop."""
+    query = text("""
+        SELECT count(*) FROM webhook_events
+        WHERE body IS NOT NULL AND received_at < now() - CAST(:older_than AS interval) AND state IN ('done', 'ignored')
+    """)
+    with engine.connect() as connection:
+        return int(connection.execute(query, {"older_than": older_than}).scalar_one())
+
+
+def bodies_chore(engine: Engine, days: float) -> Chore:
+    """The bodies, as part of housekeeping."""
+    older_than = timedelta(days=days)
+    return Chore(
+        "webhook_bodies",
+        f"bodies of events that were handled and came more than {days:g} days ago",
+        lambda dry_run: (count_old_bodies if dry_run else purge_bodies)(engine, older_than),
+    )
 
 
 def _event(row: Row[tuple[object, ...]]) -> EventRow:

@@ -1,8 +1,7 @@
-"""The hourly look for what webhooks lost, at many locations, and dropping the bodies that nobody needs any more."""
+"""The hourly look for what webhooks lost, at many locations."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import timedelta
 
 from sqlalchemy import Connection, Engine, text
 
@@ -11,7 +10,6 @@ from ghl_pipeline.orchestration.many_locations import LocationsResult, work_on_l
 from ghl_pipeline.orchestration.reports import Report
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import Settings
-from ghl_pipeline.webhooks.inbox.dead_letters import purge_bodies
 from ghl_pipeline.webhooks.reconciling.one_workspace import ReconcileReport, reconcile_location
 
 RECONCILE = "reconcile"
@@ -46,10 +44,6 @@ class Reconciling:
         return await work_on_locations(
             self._engine, location_ids, work, capability=RECONCILE, run_id=run_id, counts=reconcile_counts
         )
-
-    def purge(self) -> int:
-        """Drops the bodies of events handled long ago, as the settings say; returns how many."""
-        return purge_bodies(self._engine, timedelta(days=self._settings.webhook_keep_bodies_days))
 
 
 def reconcile_counts(report: ReconcileReport) -> dict[str, int]:
