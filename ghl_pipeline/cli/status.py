@@ -1,99 +1,133 @@
-"""`ghl-pipeline status`: every location's leads, and how the last work on it ended."""
+"""`ghl-pipeline status`: how everything stands, once, live, or for a script."""
 
+import sys
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 import typer
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from sqlalchemy import Engine
 
-from ghl_pipeline.availability.outcomes import in_words
 from ghl_pipeline.cli.demo_profile import demo_profile
-from ghl_pipeline.cli.output import out, print_json, print_table
+from ghl_pipeline.cli.output import out, print_json, print_whole
 from ghl_pipeline.cli.session import database
-from ghl_pipeline.operations.status_report import LocationStatus, read_status
+from ghl_pipeline.cli.status_page import Part, location_page, page
+from ghl_pipeline.errors import InvalidInput
+from ghl_pipeline.locations.clients import find_client
+from ghl_pipeline.operations.judging import Judgement
+from ghl_pipeline.operations.looking import Look, look_at
+from ghl_pipeline.operations.report import failures_by_reason, totals
 from ghl_pipeline.settings import load_settings
+
+# What somebody who asks once waits for; of a database of millions of leads, the rest is as of its last count.
+COUNTING_SECONDS = 1.0
+# A live page counts less each time, and nothing that was counted a moment ago.
+COUNTING_SECONDS_LIVE, COUNT_AGAIN_AFTER_LIVE = 0.2, timedelta(seconds=10)
+WORST = 20
+SOMETHING_IS_AMISS = 1
 
 
 def status(
+    location: Annotated[
+        str | None, typer.Argument(help="Only this client, in detail: its location id, name or number.")
+    ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Of the demo's database instead.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew again and again, until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks of --watch.")] = 2.0,
+    worst: Annotated[int, typer.Option(min=1, help="Of more locations than this, only so many, the worst.")] = WORST,
+    show_all: Annotated[bool, typer.Option("--all", help="Show all locations, however many.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="End with 1 when anything is amiss; for scripts.")] = False,
 ) -> None:
-    """Show how the leads of every client stand."""
+    """Show how the leads of every client stand, what fails, what waits for whom, and what to do."""
+    if watch and (json or check):
+        raise InvalidInput("--watch goes on until Ctrl-C; --json and --check are for one look. Leave one of them out.")
     settings = load_settings()
     if demo:
         settings = demo_profile(settings).settings
+    most = None if show_all else worst
     with database(settings) as engine:
-        locations = read_status(engine)
+        location_id = None if location is None else _location_id(engine, location)
+        if watch:
+            _watch(engine, location_id, most, interval)
+            return
+        look = look_at(engine, seconds=COUNTING_SECONDS, location_id=location_id)
     if json:
-        print_json({"locations": [asdict(location) for location in locations]})
-        return
-    if not locations:
-        out.print("There is no client yet. Add one with: ghl-pipeline clients add, or look at a demo: make demo")
-        return
-    columns = ["location", "leads", "linked", "no phone", "no name", "last run", "success UTC"]
-    print_table("Locations", columns, [_row(location) for location in locations])
-    if any(location.events_last_day or location.events_pending or location.events_dead for location in locations):
-        inbox = ["location", "events in 24 h", "pending", "oldest pending", "dead"]
-        print_table("Events", inbox, [_inbox_row(location) for location in locations])
-    if any(location.events_dead for location in locations):
-        out.print(
-            "Dead events wait for somebody: ghl-pipeline events list --state dead, then ghl-pipeline events replay"
+        print_json(document(look))
+    else:
+        for part in _parts(look, location_id, most):
+            _print(part)
+    if check and not all(judgement.passed for judgement in look.judgements):
+        raise typer.Exit(SOMETHING_IS_AMISS)
+
+
+def document(look: Look) -> dict[str, object]:
+    """The `--json` document; docs/runbook.md describes its keys."""
+    return {
+        "as_of": look.at,
+        "totals": asdict(totals(look.locations)),
+        "failures": dict(failures_by_reason(look.locations)),
+        "days": [asdict(day) for day in look.days],
+        "checks": [_check(judgement) for judgement in look.judgements],
+        "locations": [asdict(location) for location in look.locations],
+    }
+
+
+def _check(judgement: Judgement) -> dict[str, object]:
+    return {
+        "asset": judgement.rule.asset,
+        "check": judgement.rule.name,
+        "passed": judgement.passed,
+        "severity": None if judgement.passed else "error" if judgement.is_serious else "warning",
+        "locations": judgement.looked_at,
+        "amiss": [each.row for each in judgement.amiss],
+        "description": judgement.description,
+    }
+
+
+def _location_id(engine: Engine, which: str) -> str:
+    """Raises UnknownClient."""
+    with engine.connect() as connection:
+        return find_client(connection, which).location_id
+
+
+def _parts(look: Look, location_id: str | None, most: int | None, *, live: bool = False) -> Sequence[Part]:
+    if not look.locations:
+        return ["There is no client yet. Add one with: ghl-pipeline clients add, or look at a demo: make demo"]
+    return list(page(look, most, live=live) if location_id is None else location_page(look))
+
+
+def _print(part: Part) -> None:
+    if isinstance(part, Table):
+        print_whole(part)
+    else:
+        out.print(part, soft_wrap=True, markup=False)
+
+
+def _watch(engine: Engine, location_id: str | None, most: int | None, interval: float) -> None:
+    """Shows each look in place of the one before; where stdout is no terminal, below it. Ends with Ctrl-C."""
+
+    def look() -> Sequence[Part]:
+        seen = look_at(
+            engine, seconds=COUNTING_SECONDS_LIVE, older_than=COUNT_AGAIN_AFTER_LIVE, location_id=location_id
         )
-    calendars = [location for location in locations if location.calendar is not None]
-    if calendars:
-        columns = ["location", "free times", "state", "as of", "stale since UTC", "reason"]
-        print_table("Calendars", columns, [_calendar_row(location) for location in calendars])
-    for location in calendars:
-        if location.calendar_reason is not None:
-            out.print(f"{location.location}: {in_words(location.calendar_reason)}.", soft_wrap=True, markup=False)
-    for location in locations:
-        for error in dict.fromkeys(filter(None, [location.error, *location.failing.values()])):
-            out.print(error, style="red", soft_wrap=True, markup=False)
+        return _parts(seen, location_id, most, live=out.is_terminal)
 
-
-def _row(location: LocationStatus) -> list[object]:
-    state = location.last_state or "never"
-    success = f"{location.last_success:%m-%d %H:%M}" if location.last_success else "never"
-    return [
-        location.location,
-        location.leads,
-        location.linked,
-        location.without_phone,
-        location.without_name,
-        state if location.active else f"{state} (inactive)",
-        success,
-    ]
-
-
-def _inbox_row(location: LocationStatus) -> list[object]:
-    seconds = location.oldest_pending_seconds
-    return [
-        location.location,
-        location.events_last_day,
-        location.events_pending,
-        None if seconds is None else f"{timedelta(seconds=round(seconds))}",
-        location.events_dead,
-    ]
-
-
-def _calendar_row(location: LocationStatus) -> list[object]:
-    since, as_of = location.calendar_stale_since, location.calendar_refreshed_at
-    return [
-        location.location,
-        location.free_slots,
-        location.calendar,
-        _age(as_of),
-        f"{since:%m-%d %H:%M}" if since else None,
-        location.calendar_reason,
-    ]
-
-
-def _age(as_of: datetime | None) -> str:
-    """How long ago, to the minute."""
-    if as_of is None:
-        return "never"
-    minutes = max(0, int((datetime.now(UTC) - as_of).total_seconds() // 60))
-    days, hours = divmod(minutes // 60, 24)
-    if days:
-        return f"{days} d {hours} h ago"
-    return f"{hours} h {minutes % 60} min ago" if hours else f"{minutes} min ago"
+    try:
+        if not out.is_terminal:
+            while True:
+                for part in look():
+                    _print(part)
+                sys.stdout.flush()
+                time.sleep(interval)
+        with Live(Group(*look()), console=out, screen=True, auto_refresh=False) as live:
+            while True:
+                time.sleep(interval)
+                live.update(Group(*look()), refresh=True)
+    except KeyboardInterrupt:
+        return

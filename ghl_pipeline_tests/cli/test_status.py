@@ -1,9 +1,14 @@
 """`ghl-pipeline status`: how the leads stand, and how the last work ended."""
 
-from datetime import datetime
+import io
+from datetime import datetime, timedelta
+from unittest.mock import Mock
 
+import pytest
+from rich.console import Console
 from sqlalchemy import Engine, text
 
+from ghl_pipeline.cli import status as status_module
 from ghl_pipeline.database.leases import LocationLeases
 from ghl_pipeline.orchestration.attempts import record_refusal
 from ghl_pipeline.orchestration.failures import FailedLocation
@@ -129,3 +134,189 @@ def test_the_age_of_the_free_times_is_shown_and_what_has_to_be_known_of_fresh_on
             query = text("UPDATE booking_calendars SET refreshed_at = now() - CAST(:age AS interval)")
             connection.execute(query, {"age": age})
         assert words in cli("status").out
+
+
+# --- the operator's page
+
+
+def test_the_page_begins_with_the_sums_and_ends_with_what_to_do(
+    cli: Cli, engine: Engine, project: Settings, sandbox: Sandbox
+) -> None:
+    agency = add_sample_agency(engine, project, sandbox, locations=2, leads=40)
+    broken = agency.locations[1].id
+    sandbox.faults(broken, token_revoked=True)
+    cli("backfill")
+    shown = cli("status").out
+    assert shown.startswith("2 locations, 80 leads, counted 0 min ago or later\n")
+    assert "failed: 1 locations, 1 of them held for a person" in shown
+    assert "hydration: TokenRejected 1" in shown
+    assert f"error: hydrated_leads partitions_failed: 1 of 2 locations are amiss, first {broken}" in shown
+    assert f"ghl-pipeline backfill --location {broken}" in shown
+    document = cli("status", "--json").document()
+    assert document["failures"] == {"hydration: TokenRejected": 1}
+    assert document["days"][-1]["attempts_failed"] == 1
+    assert document["days"][-1]["repaired"] > 0
+    assert document["days"][-1]["requests"] == document["totals"]["requests_today"] > 0
+    assert document["locations"][1]["waiting"]["hydration"].startswith("held: TokenRejected")
+
+
+def test_the_keys_of_the_document_are_those_that_the_runbook_describes(cli: Cli, add_client: AddClient) -> None:
+    """Scripts rely on them: one that goes, or is called otherwise, breaks somebody's monitoring."""
+    add_client()
+    document = cli("status", "--json").document()
+    assert set(document) == {"as_of", "totals", "failures", "days", "checks", "locations"}
+    assert set(document["totals"]) == {
+        "locations", "leads", "linked", "without_phone", "without_name", "looked_up", "not_found", "locations_failed",
+        "locations_held", "locations_waiting", "events_pending", "events_dead", "events_last_day",
+        "events_overdue_seconds", "requests_today", "peak_share", "counted_at",
+    }  # fmt: skip
+    assert set(document["days"][0]) == {
+        "day", "repaired", "looked_at", "not_found", "attempts", "attempts_failed", "requests", "peak_share",
+    }  # fmt: skip
+    assert set(document["checks"][0]) == {
+        "asset", "check", "passed", "severity", "locations", "amiss", "description",
+    }  # fmt: skip
+    assert set(document["locations"][0]) == {
+        "location", "client", "active", "leads", "linked", "without_phone", "without_name", "looked_up", "not_found",
+        "counted_at", "last_state", "last_success", "error", "failing", "waiting", "expected", "work",
+        "events_pending", "events_dead", "oldest_pending_seconds", "overdue_seconds", "events_last_day",
+        "requests_today", "requests_per_day", "has_token", "calendar", "calendar_reason", "calendar_stale_since",
+        "calendar_since", "calendar_refreshed_at", "free_slots",
+    }  # fmt: skip
+
+
+def test_a_script_learns_from_the_exit_code_whether_anything_is_amiss(
+    cli: Cli, add_client: AddClient, sandbox: Sandbox
+) -> None:
+    client, fine = add_client(), add_client("Fine")
+    client.add_lead(email="nobody@example.com")
+    assert cli("backfill").code == 0
+    assert cli("status", "--check").code == 0
+    sandbox.faults(client.location.id, token_revoked=True)
+    cli("backfill")
+    ended = cli("status", "--check", "--json")
+    assert ended.code == 1
+    amiss = [(each["asset"], each["check"]) for each in ended.document()["checks"] if not each["passed"]]
+    assert amiss == [("hydrated_leads", "partitions_failed")]
+    assert cli("status").code == 0
+    assert cli("status", client.location.id, "--check").code == 1
+    assert cli("status", fine.location.id, "--check").code == 0
+
+
+def test_of_many_locations_the_worst_are_shown_and_all_on_request(
+    cli: Cli, add_client: AddClient, engine: Engine
+) -> None:
+    client = add_client()
+    with engine.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO clients (name, location_id, ghl_token_encrypted)
+                SELECT 'Client ' || n, 'Quiet' || n, 'sealed' FROM generate_series(1, 30) AS n
+            """)
+        )
+    failure = FailedLocation(client.location.id, "SomeError", "SomeError: it failed", permanent=True)
+    record_refusal(engine, failure, None)
+    shown = cli("status")
+    assert "The 20 worst of 31 locations (--all shows all)" in shown.out
+    assert client.location.id in shown.out
+    assert sum(f"Quiet{n} " in shown.out for n in range(1, 31)) == 19
+    one = cli("status", "--worst", "1").out
+    assert (client.location.id in one, "Quiet" in one) == (True, False)
+    whole = cli("status", "--all").out
+    assert sum(f"Quiet{n} " in whole for n in range(1, 31)) == 30
+    assert len(cli("status", "--json").document()["locations"]) == 31
+
+
+def test_what_waits_fits_the_table_and_errors_of_many_locations_do_not_hide_the_page(
+    cli: Cli, add_client: AddClient, engine: Engine
+) -> None:
+    for number in range(15):
+        client = add_client(f"Client {number}")
+        for work in ("hydration", "conversations", "availability"):
+            text_ = f"TokenRejected: location {client.location.id}, trace {work}"
+            record_refusal(
+                engine, FailedLocation(client.location.id, "TokenRejected", text_, permanent=True), None, work
+            )
+    shown = cli("status").out
+    assert shown.count("held: hydration +2") == 15
+    assert sum(line.startswith("TokenRejected: ") for line in shown.splitlines()) == 10
+    assert "And 35 more errors. Those of a location: ghl-pipeline status LOCATION" in shown
+
+
+def test_one_location_has_a_page_of_its_own(cli: Cli, add_client: AddClient, sandbox: Sandbox) -> None:
+    client, other = add_client("Acme"), add_client("Other")
+    client.add_lead(email="nobody@example.com")
+    cli("backfill")
+    sandbox.faults(client.location.id, missing_scopes=["conversations/message.readonly"])
+    cli("import-messages", "--location", client.location.id)
+    for which in (client.location.id, "acme"):
+        shown = cli("status", which)
+        assert shown.code == 0
+        assert other.location.id not in shown.out
+        assert [word in shown.out for word in ("hydration", "conversations", "succeeded", "held")] == [True] * 4
+        assert "conversations: ScopeMissing" in shown.out
+        assert "of 200,000 requests of this UTC day are used" in shown.out
+    (told,) = cli("status", "Acme", "--json").document()["locations"]
+    assert (told["looked_up"], told["not_found"]) == (1, 1)
+    assert {name: each["state"] for name, each in told["work"].items()} == {
+        "hydration": "succeeded", "conversations": "failed",
+    }  # fmt: skip
+    assert cli("status", "Nobody").code == 2
+
+
+def test_the_live_page_is_shown_again_until_ctrl_c_and_ends_well(
+    cli: Cli, add_client: AddClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = add_client()
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            client.add_lead(email="late@example.com")
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("ghl_pipeline.cli.status.time.sleep", pause)
+    monkeypatch.setattr(status_module, "COUNT_AGAIN_AFTER_LIVE", timedelta(0))
+    ended = cli("status", "--watch", "--interval", "7")
+    assert (ended.code, pauses) == (0, [7.0, 7.0])
+    assert "1 locations, 0 leads" in ended.out
+    assert "1 locations, 1 leads" in ended.out
+
+
+def test_the_live_page_takes_the_place_of_the_one_before_in_a_terminal(
+    cli: Cli, add_client: AddClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = add_client()
+    screen = Console(file=io.StringIO(), force_terminal=True, width=150, height=50)
+    monkeypatch.setattr(status_module, "out", screen)
+    monkeypatch.setattr("ghl_pipeline.cli.status.time.sleep", Mock(side_effect=[None, None, KeyboardInterrupt]))
+    assert cli("status", "--watch").code == 0
+    written = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert written.count(client.location.id) >= 3
+    assert "\x1b[?1049h" in written, "it did not open a screen of its own"
+    assert "\x1b[?1049l" in written, "it did not give the terminal back"
+
+
+def test_what_is_amiss_is_seen_on_a_live_page_that_ends_where_the_terminal_ends(
+    cli: Cli, add_client: AddClient, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        add_client(f"Client {number}")
+    last = add_client("Last")
+    failure = FailedLocation(last.location.id, "SomeError", "SomeError: it failed", permanent=True)
+    record_refusal(engine, failure, None)
+    screen = Console(file=io.StringIO(), force_terminal=True, width=150, height=20)
+    monkeypatch.setattr(status_module, "out", screen)
+    monkeypatch.setattr("ghl_pipeline.cli.status.time.sleep", Mock(side_effect=KeyboardInterrupt))
+    assert cli("status", "--watch").code == 0
+    written = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "hydrated_leads partitions_failed: 1 of 1 locations are amiss" in written
+
+
+def test_a_live_page_is_not_for_scripts(cli: Cli, add_client: AddClient) -> None:
+    for option in ("--json", "--check"):
+        ended = cli("status", "--watch", option)
+        assert (ended.code, ended.out) == (2, "")
+        assert "--watch" in ended.err
