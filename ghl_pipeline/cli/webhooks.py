@@ -9,6 +9,7 @@ from ghl_pipeline.cli.output import err, out
 from ghl_pipeline.cli.session import database
 from ghl_pipeline.settings import Settings, load_settings
 from ghl_pipeline.webhooks.receiving.receiver import GHL_PATH, HEALTH_PATH, SECRET_HEADER, SECRET_PATHS
+from ghl_pipeline.webhooks.receiving.scraping import METRICS_PATH
 from ghl_pipeline.webhooks.receiving.serving import DEFAULT_PORT, listen, serve
 
 
@@ -38,8 +39,12 @@ def _about(settings: Settings) -> list[str]:
         f"{settings.webhook_max_bytes:,} bytes. A client's URL: ghl-pipeline clients webhook-url LOCATION"
     )
     paths = [f"{path}/LOCATION/SECRET (or {SECRET_HEADER})" for path in SECRET_PATHS.values()]
+    open_here = "this machine only" if settings.metrics_without_token else "closed: METRICS_TOKEN is not set"
+    scraped = "with METRICS_TOKEN" if settings.metrics_token else open_here
     signed = "Ed25519 or RSA" if settings.webhook_accept_rsa else "Ed25519"
+    posted = ", ".join(f"POST {path}" for path in paths)
     return [
-        f"POST {GHL_PATH} (app webhooks, signed: {signed}), POST {', POST '.join(paths)}, GET {HEALTH_PATH}",
+        f"POST {GHL_PATH} (app webhooks, signed: {signed}), {posted}, GET {HEALTH_PATH}",
+        f"GET {METRICS_PATH} ({scraped})",
         limits,
     ]

@@ -227,7 +227,8 @@ _LEARN = text("""
 
 _BLOCK = text("""
     UPDATE location_throttle AS t
-    SET (epoch, blocked_until, slots, interactive_slots) = (
+    SET refusals = t.refusals + 1,
+        (epoch, blocked_until, slots, interactive_slots) = (
             SELECT t.epoch + 1,
                    GREATEST(t.blocked_until, now + :pause),
                    ARRAY(SELECT at FROM unnest(t.slots) WITH ORDINALITY AS s (at, nth)

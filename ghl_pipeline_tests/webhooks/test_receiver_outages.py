@@ -26,8 +26,8 @@ from ghl_pipeline.database.embedded import EmbeddedPostgres
 from ghl_pipeline.database.migrate import upgrade
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.receiving.group_commit import PATIENCE_SECONDS
+from ghl_pipeline.webhooks.receiving.health import HEALTHY_WITHIN_SECONDS
 from ghl_pipeline.webhooks.receiving.known_senders import READ_WITHIN_SECONDS
-from ghl_pipeline.webhooks.receiving.serving import HEALTHY_WITHIN_SECONDS
 from ghl_pipeline_tests.fixtures.receiver import (
     PROGRAM,
     Answer,

@@ -15,8 +15,8 @@ from ghl_pipeline.database.connection import create_engine
 
 T = TypeVar("T")
 
-# One connection writes, one reads the senders, one answers for the health of the database.
-CONNECTIONS: Final = 3
+# One connection writes, one reads the senders, one answers for the health of the database, one reads for metrics.
+CONNECTIONS: Final = 4
 # The sender waits 15 s at most, so a dead database has to be noticed long before: what no answer comes to within this
 # time is answered 503. 2 s is the least that libpq takes for connecting.
 CONNECT_TIMEOUT_SECONDS: Final = 2

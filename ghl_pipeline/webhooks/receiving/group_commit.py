@@ -6,6 +6,7 @@ for which transaction; what a transaction stores is in `inbox/store_events.py`.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 Store = Callable[[Sequence[Delivery]], Sequence[Stored | NotStored]]
 """As `inbox.store_deliveries`, on an engine."""
+
+CountStored = Callable[[int, float, bool], None]
+"""Called after each transaction: its deliveries, its seconds, whether it failed as a whole."""
 
 MOST_AT_ONCE = 200
 # Whole e-mails are up to 5 MB each; while a transaction hangs, its bodies are kept though nobody waits for them.
@@ -44,12 +48,18 @@ class GroupCommit:
     most_at_once: int = MOST_AT_ONCE
     most_waiting: int = MOST_WAITING
     patience_seconds: float = PATIENCE_SECONDS
+    count: CountStored = lambda *_: None
     # In the order of arrival; whoever gives up leaves from anywhere.
     _queue: dict[_Waiting, None] = field(default_factory=dict, init=False)
     _thread: OwnThread = field(default_factory=lambda: OwnThread("inbox writer"), init=False)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _writer: asyncio.Task[None] | None = field(default=None, init=False)
     _closing: bool = field(default=False, init=False)
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries that wait for the next transaction."""
+        return len(self._queue)
 
     def start(self) -> None:
         """Begins to store."""
@@ -116,6 +126,8 @@ class GroupCommit:
         return batch
 
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
+        began = time.monotonic()
+        failed = True
         try:
             answers = await self._thread.run(self.store, [waiting.delivery for waiting in batch])
         except DatabaseUnavailable as error:
@@ -130,9 +142,12 @@ class GroupCommit:
                 if not waiting.answer.done():
                     waiting.answer.set_result(NotStored(type(error).__name__))
         else:
+            failed = False
             for waiting, answer in zip(batch, answers, strict=True):
                 if not waiting.answer.done():
                     waiting.answer.set_result(answer)
+        finally:
+            self.count(len(batch), time.monotonic() - began, failed)
 
     def _drained(self) -> list[_Waiting]:
         drained = list(self._queue)

@@ -29,9 +29,11 @@ from ghl_pipeline.webhooks.events import Event, Provider
 from ghl_pipeline.webhooks.inbox.store_events import Delivery, NotStored
 from ghl_pipeline.webhooks.reading.read_event import UnreadableEvent, read_event
 from ghl_pipeline.webhooks.receiving.bodies import Bodies
+from ghl_pipeline.webhooks.receiving.counts import Counts
 from ghl_pipeline.webhooks.receiving.group_commit import GroupCommit
 from ghl_pipeline.webhooks.receiving.known_senders import KnownSenders
 from ghl_pipeline.webhooks.receiving.own_threads import NoFreeThread, OwnThread
+from ghl_pipeline.webhooks.receiving.scraping import METRICS_PATH
 from ghl_pipeline.webhooks.receiving.senders import Sender
 from ghl_pipeline.webhooks.receiving.signatures import ED25519_HEADER, RSA_HEADER, Signatures, is_any_there, is_fresh
 from ghl_pipeline.webhooks.receiving.tally import Tally
@@ -59,6 +61,8 @@ class Receiver:
     """What the routes need.
 
     Attributes:
+        counts: of its answers, for metrics.
+        metrics: tells them to whoever may read them.
         is_alive: whether the database answers now.
         tolerance_seconds: how far a signed event's own time may be from now.
         reader: reads large bodies. It has a thread of its own: one client's bodies must not keep the others' waiting.
@@ -69,6 +73,8 @@ class Receiver:
     bodies: Bodies
     inbox: GroupCommit
     tally: Tally
+    counts: Counts
+    metrics: Handler
     is_alive: IsAlive
     tolerance_seconds: float
     reader: OwnThread = field(default_factory=lambda: OwnThread("reader of large bodies"))
@@ -84,7 +90,11 @@ class Receiver:
         def post(path: str, name: str, handler: Handler) -> Route:
             return Route(path, self._answered(name, handler), methods=["POST"])
 
-        routes = [Route(HEALTH_PATH, self._health, methods=["GET"]), post(GHL_PATH, "ghl", self._from_app)]
+        routes = [
+            Route(HEALTH_PATH, self._health, methods=["GET"]),
+            Route(METRICS_PATH, self.metrics, methods=["GET"]),
+            post(GHL_PATH, "ghl", self._from_app),
+        ]
         for provider, path in SECRET_PATHS.items():
             handler = self._from_secret_holder(provider)
             routes += [post(f"{path}/{{location_id}}{rest}", provider.value, handler) for rest in ("/{secret}", "")]
@@ -177,6 +187,7 @@ class Receiver:
         """The handler with its refusals as answers, all counted."""
 
         async def answer(request: Request) -> Response:
+            began = time.perf_counter()
             try:
                 response = await handler(request)
                 reason = ""
@@ -193,6 +204,7 @@ class Receiver:
             location_id = request.path_params.get("location_id", "")
             known = location_id if self.known.has(location_id) else None
             self.tally.count(route, response.status_code, reason, known)
+            self.counts.answered(route, response.status_code, reason, time.perf_counter() - began)
             return response
 
         return answer

@@ -13,30 +13,34 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
 from ghl_pipeline.database.connection import database_urls, opened, unavailable
-from ghl_pipeline.errors import InvalidInput, PipelineError
+from ghl_pipeline.errors import InvalidInput
 from ghl_pipeline.privacy import redaction
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.inbox.store_events import Suspects, store_deliveries
 from ghl_pipeline.webhooks.receiving.bodies import Bodies
 from ghl_pipeline.webhooks.receiving.connections import receiver_engine
+from ghl_pipeline.webhooks.receiving.counts import Counts, Shared
 from ghl_pipeline.webhooks.receiving.group_commit import GroupCommit
+from ghl_pipeline.webhooks.receiving.health import Health
 from ghl_pipeline.webhooks.receiving.known_senders import KnownSenders
-from ghl_pipeline.webhooks.receiving.own_threads import OwnThread
 from ghl_pipeline.webhooks.receiving.receiver import Receiver
+from ghl_pipeline.webhooks.receiving.scraping import Scraping, database_reading
 from ghl_pipeline.webhooks.receiving.senders import Sender, read_senders
 from ghl_pipeline.webhooks.receiving.signatures import Signatures
 from ghl_pipeline.webhooks.receiving.tally import Tally
@@ -44,7 +48,6 @@ from ghl_pipeline.webhooks.receiving.tally import Tally
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT: Final = 8788
-HEALTHY_WITHIN_SECONDS: Final = 1.0
 TELL_EVERY_SECONDS: Final = 60.0
 # More than a proxy keeps an idle connection (60 to 75 s is usual), so that it is never the receiver that closes one
 # just as the next event is sent on it.
@@ -67,19 +70,30 @@ FEW_CONNECTIONS: Final = 1024
 SWITCH_THREADS_SECONDS: Final = 0.001
 
 
-def create_receiver(settings: Settings, engine: Engine, ended: Callable[[], None] = lambda: None) -> Starlette:
+def create_receiver(
+    settings: Settings, engine: Engine, ended: Callable[[], None] = lambda: None, counts_folder: Path | None = None
+) -> Starlette:
     """The receiver as an ASGI application on the dashboard database; disposes the engine when it ends.
 
     Args:
         settings: of the receiver.
         engine: from `receiver_engine`.
         ended: called when everything is closed, or hangs and was left.
+        counts_folder: where its processes leave each other what they counted; None: it is the only one.
 
     Raises:
         ConfigurationError: a key of GHL in the settings is none.
     """
-    health = _Health(engine)
-    inbox = GroupCommit(partial(store_deliveries, engine, suspects=Suspects()))
+    health = Health(engine)
+    counts = Counts(waiting=lambda: inbox.waiting)
+    inbox = GroupCommit(partial(store_deliveries, engine, suspects=Suspects()), count=counts.stored)
+    metrics = Scraping(
+        counts,
+        database_reading(engine, per_location_up_to=settings.metrics_per_location_up_to),
+        settings.metrics_token,
+        Shared(counts_folder),
+        open_to_this_machine=settings.metrics_without_token,
+    )
     known = KnownSenders(partial(_read_senders, engine))
     tally = Tally()
     receiver = Receiver(
@@ -88,6 +102,8 @@ def create_receiver(settings: Settings, engine: Engine, ended: Callable[[], None
         bodies=Bodies(settings.webhook_max_bytes),
         inbox=inbox,
         tally=tally,
+        counts=counts,
+        metrics=metrics.answer,
         is_alive=health.is_alive,
         tolerance_seconds=settings.webhook_tolerance_seconds,
     )
@@ -99,6 +115,7 @@ def create_receiver(settings: Settings, engine: Engine, ended: Callable[[], None
         inbox.start()
         beside = [
             asyncio.create_task(_tell(tally), name="telling what was received"),
+            asyncio.create_task(metrics.share(), name="sharing what was counted"),
             asyncio.create_task(_stop_with_parent(), name="looking after the parent process"),
         ]
         try:
@@ -106,7 +123,7 @@ def create_receiver(settings: Settings, engine: Engine, ended: Callable[[], None
         finally:
             for task in beside:
                 task.cancel()
-            await _closed(inbox.close(), known.close(), health.close())
+            await _closed(inbox.close(), known.close(), health.close(), metrics.close())
             receiver.reader.close()
             tally.tell()
             engine.dispose()
@@ -137,34 +154,6 @@ async def _tell(tally: Tally) -> None:
         tally.tell()
 
 
-class _Health:
-    """Whether the database answers. One question at a time, however many ask: a dead database must not eat threads."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._thread = OwnThread("health of the database")
-        self._question: asyncio.Task[bool] | None = None
-
-    async def is_alive(self) -> bool:
-        if self._question is None or self._question.done():
-            self._question = asyncio.create_task(self._thread.run(self._ask), name="asking the database")
-        done, _ = await asyncio.wait([self._question], timeout=HEALTHY_WITHIN_SECONDS)
-        return bool(done) and self._question.result()
-
-    async def close(self) -> None:
-        if self._question is not None:
-            await asyncio.wait([self._question])
-        self._thread.close()
-
-    def _ask(self) -> bool:
-        try:
-            with opened(self._engine) as connection:
-                connection.execute(text("SELECT 1"))
-        except (PipelineError, SQLAlchemyError):
-            return False
-        return True
-
-
 # --- the server
 
 
@@ -174,11 +163,13 @@ class _Application:
 
     settings: Settings
     log_level: int
+    counts_folder: Path | None
 
     def __call__(self) -> Starlette:
         log_like_a_server(self.log_level)
         sys.setswitchinterval(SWITCH_THREADS_SECONDS)
-        return create_receiver(self.settings, receiver_engine(database_urls(self.settings).app), _end_soon)
+        engine = receiver_engine(database_urls(self.settings).app)
+        return create_receiver(self.settings, engine, _end_soon, self.counts_folder)
 
 
 def _end_soon() -> None:
@@ -281,8 +272,29 @@ def serve(settings: Settings, listener: socket.socket, *, processes: int = 1, lo
         ConfigurationError: a key of GHL in the settings is none.
     """
     Signatures.from_settings(settings)  # said before anything starts, and by this process
-    config = uvicorn.Config(
-        _Application(settings, log_level),
+    with _counts_folder(processes) as counts_folder:
+        config = _server(_Application(settings, log_level, counts_folder), processes)
+        with contextlib.closing(listener), _signals_that_end_nothing():
+            if processes == 1:
+                uvicorn.Server(config).run([listener])
+            else:
+                listener.set_inheritable(True)
+                Multiprocess(config, [listener]).run()
+
+
+@contextlib.contextmanager
+def _counts_folder(processes: int) -> Iterator[Path | None]:
+    """A folder of the receiver's own for what its processes count, when there are several."""
+    if processes == 1:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="ghl_pipeline_counts_", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _server(application: _Application, processes: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
         factory=True,
         ws="none",
         lifespan="on",
@@ -296,12 +308,6 @@ def serve(settings: Settings, listener: socket.socket, *, processes: int = 1, lo
         timeout_graceful_shutdown=STOP_WITHIN_SECONDS,
         timeout_worker_healthcheck=CHILD_ANSWERS_WITHIN_SECONDS,
     )
-    with contextlib.closing(listener), _signals_that_end_nothing():
-        if processes == 1:
-            uvicorn.Server(config).run([listener])
-        else:
-            listener.set_inheritable(True)
-            Multiprocess(config, [listener]).run()
 
 
 @contextlib.contextmanager

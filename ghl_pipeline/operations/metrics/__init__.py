@@ -1,0 +1,1 @@
+"""Metrics for Prometheus: which there are, what the database knows, and their text."""
