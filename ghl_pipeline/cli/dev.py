@@ -1,15 +1,21 @@
-"""`ghl-pipeline dev`: the UI, the daemon, the webhook receiver and, for the demo, the sandbox, until Ctrl-C."""
+"""`ghl-pipeline dev`: the UI, the daemon, the webhook receiver and, for the demo, the sandbox, until Ctrl-C.
+
+`dagster dev` would start the UI too, but without the guard. So its parts are started one by one: one code server, and
+the daemon and the UI that ask it. A daemon that starts a code server of its own renews it every minute.
+"""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +29,8 @@ from ghl_pipeline.orchestration.runs import open_instance
 from ghl_pipeline.sandbox.process import SandboxProcess, start_sandbox_process
 from ghl_pipeline.settings import Settings, load_settings, project_root
 
+# As workspace.yaml has it: switches of schedules and sensors are kept under this name.
+CODE_LOCATION = "ghl_pipeline"
 FIRST_SAMPLE = SampleSize(locations=5, leads=2000, seed=7)
 STOP_WITHIN_SECONDS = 30.0
 LOOK_EVERY_SECONDS = 0.2
@@ -46,6 +54,8 @@ class Program:
 
     name: str
     command: Sequence[str]
+    needs: Path | None = None
+    """A file that another program makes when it is ready. This one starts after it, and stops before it."""
 
 
 def dev(
@@ -74,7 +84,9 @@ def dev(
             f"http://127.0.0.1:{webhook_port}. Stop everything with Ctrl-C.",
             soft_wrap=True,
         )
-        code = run_until_stopped(_programs(port, webhook_port), _child_environment(settings))
+        # Nobody else on this machine may ask the code server: it starts whatever it is told to.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ghl-pipeline-")))
+        code = run_until_stopped(_programs(port, webhook_port, folder), _child_environment(settings))
     raise typer.Exit(code)
 
 
@@ -120,20 +132,38 @@ def _print_order(what: str, sandbox: SandboxProcess, order: Mapping[str, object]
 def _child_environment(settings: Settings) -> dict[str, str]:
     """This process's environment with the settings in place of whatever it says of them.
 
-    What the settings leave unset is not in `.env` either, which they were read from.
+    What the settings leave unset is not in `.env` either, which they were read from. Metrics may be looked at without a
+    token: this is somebody's own machine.
     """
+    settings = settings.model_copy(update={"metrics_without_token": True})
     ours = {field.alias for field in Settings.model_fields.values()}
     inherited = {name: value for name, value in os.environ.items() if name.upper() not in ours}
     return inherited | settings.as_environment() | {"DAGSTER_HOME": str(project_root()), "GRPC_VERBOSITY": "ERROR"}
 
 
-def _programs(port: int, webhook_port: int) -> list[Program]:
-    dagster = [
-        sys.executable, "-W", "ignore", "-m", "dagster", "dev", "--workspace", "workspace.yaml",
-        "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning",
+def _programs(port: int, webhook_port: int, folder: Path) -> list[Program]:
+    """The programs, which meet at a socket and a `workspace.yaml` in `folder`."""
+    socket, workspace = folder / "code-server", folder / "workspace.yaml"
+    location = {"location_name": CODE_LOCATION, "socket": str(socket), "host": "localhost"}
+    workspace.write_text(json.dumps({"load_from": [{"grpc_server": location}]}))
+    dagster = [sys.executable, "-W", "ignore", "-m"]
+    code_server = [
+        *dagster, "dagster", "code-server", "start", "--socket", str(socket), "--location-name", CODE_LOCATION,
+        "--module-name", "ghl_pipeline.definitions", "--working-directory", str(project_root()),
+        "--use-python-environment-entry-point", "--inject-env-vars-from-instance", "--log-level", "warning",
+    ]  # fmt: skip
+    daemon = [*dagster, "dagster._daemon", "run", "--workspace", str(workspace), "--log-level", "warning"]
+    ui = [
+        sys.executable, "-W", "ignore", "-m", "ghl_pipeline.cli.app", "ui", "--workspace", str(workspace),
+        "--port", str(port),
     ]  # fmt: skip
     receiver = [sys.executable, "-m", "ghl_pipeline.cli.app", "webhooks", "--port", str(webhook_port)]
-    return [Program("Dagster", dagster), Program("the webhook receiver", receiver)]
+    return [
+        Program("the code server", code_server),
+        Program("the daemon", daemon, needs=socket),
+        Program("the UI", ui, needs=socket),
+        Program("the webhook receiver", receiver),
+    ]
 
 
 def run_until_stopped(programs: Sequence[Program], environment: Mapping[str, str]) -> int:
@@ -154,12 +184,14 @@ def run_until_stopped(programs: Sequence[Program], environment: Mapping[str, str
     running: dict[str, subprocess.Popen[bytes]] = {}
     restarts = _Restarts()
     try:
-        for program in programs:
-            running[program.name] = _start(program, environment)
-            restarts.started(program.name)
         while not stopped.wait(LOOK_EVERY_SECONDS):
             for program in programs:
-                process = running[program.name]
+                process = running.get(program.name)
+                if process is None:
+                    if program.needs is None or program.needs.exists():
+                        running[program.name] = _start(program, environment)
+                        restarts.started(program.name)
+                    continue
                 if process.poll() is None:
                     continue
                 ended = f"{program.name} ended by itself with exit code {process.returncode}"
@@ -171,7 +203,10 @@ def run_until_stopped(programs: Sequence[Program], environment: Mapping[str, str
                 restarts.started(program.name)
         return 0
     finally:
-        _stop(running)
+        give_up_at = time.monotonic() + STOP_WITHIN_SECONDS
+        for needing in (True, False):
+            names = {program.name for program in programs if (program.needs is not None) is needing}
+            _stop({name: process for name, process in running.items() if name in names}, give_up_at)
 
 
 class _Restarts:
@@ -193,11 +228,10 @@ def _start(program: Program, environment: Mapping[str, str]) -> subprocess.Popen
     return subprocess.Popen(program.command, cwd=project_root(), env=environment, start_new_session=True)
 
 
-def _stop(running: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def _stop(running: Mapping[str, subprocess.Popen[bytes]], give_up_at: float) -> None:
     alive = {name: process for name, process in running.items() if process.poll() is None}
     for process in alive.values():
         process.send_signal(signal.SIGINT)
-    give_up_at = time.monotonic() + STOP_WITHIN_SECONDS
     for name, process in alive.items():
         try:
             process.wait(max(0.0, give_up_at - time.monotonic()))

@@ -27,7 +27,7 @@ time.sleep(60)
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
-    """The environments that `dagster dev` would have been started with; it takes 10 s, so it is not."""
+    """The environments that the programs would have been started with; they take 10 s, so they are not."""
     environments: list[Mapping[str, str]] = []
 
     def run_until_stopped(_: Sequence[dev.Program], environment: Mapping[str, str]) -> int:
@@ -157,3 +157,36 @@ def test_a_program_that_dies_after_a_while_is_started_again_a_few_times(
     assert dev.run_until_stopped([dev.Program("a mortal one", [sys.executable, "-c", mortal])], os.environ) == 1
     assert starts.read_text() == "xxx"
     assert capsys.readouterr().err.count("it is started again") == 2
+
+
+@pytest.mark.usefixtures("_signals")
+def test_what_needs_another_program_starts_after_it_and_stops_before_it(tmp_path: Path) -> None:
+    told, ready = tmp_path / "told", tmp_path / "ready"
+    patient = f"""
+import pathlib, sys, time
+name, ready = sys.argv[1:]
+told = pathlib.Path({str(told)!r})
+time.sleep(0.5)
+told.open("a").write(f"{{name}} is there\\n")
+pathlib.Path(ready).touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.5)
+    told.open("a").write(f"{{name}} is gone\\n")
+"""
+    asked = [sys.executable, "-c", patient, "asked", str(ready)]
+    asking = [sys.executable, "-c", patient, "asking", str(tmp_path / "both")]
+
+    def press_ctrl_c() -> None:
+        give_up_at = time.monotonic() + 20
+        while not (tmp_path / "both").exists() and time.monotonic() < give_up_at:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    finger = threading.Thread(target=press_ctrl_c)
+    finger.start()
+    programs = [dev.Program("asking", asking, needs=ready), dev.Program("asked", asked)]
+    assert dev.run_until_stopped(programs, os.environ) == 0
+    finger.join()
+    assert told.read_text().splitlines() == ["asked is there", "asking is there", "asking is gone", "asked is gone"]
