@@ -1,6 +1,7 @@
 """`ghl-pipeline clients`: who the agency's clients are and which location and token each has."""
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,7 @@ def add(
             connection, cipher, name=name, location_id=location, token=token, default_region=region, time_zone=time_zone
         )
     if json:
-        print_json(_document(client))
+        print_json(document_of(client))
     else:
         out.print(f"Added client {client.id} with location {client.location_id}. Next: ghl-pipeline backfill --dry-run")
 
@@ -54,12 +55,12 @@ def list_clients(
         found = registry.list_clients(connection)
         in_step = switched_on(connection)
     if json:
-        print_json({"clients": [_document(each) | {"crm": each.location_id in in_step} for each in found]})
+        print_json({"clients": [document_of(each) | {"crm": each.location_id in in_step} for each in found]})
         return
     rows = [
         [
             *(each.id, each.name, each.location_id, each.default_region, each.time_zone, each.active),
-            "stored" if each.has_token else "missing",
+            _told_of_token(each),
             "in step" if each.location_id in in_step else "",
         ]
         for each in found
@@ -94,7 +95,7 @@ def deactivate(which: Which, json: Json = False) -> None:
     with database(load_settings()) as engine, engine.begin() as connection:
         client = registry.deactivate_client(connection, which)
     if json:
-        print_json(_document(client))
+        print_json(document_of(client))
     else:
         out.print(f"Client {client.id} is deactivated. To resume: ghl-pipeline clients reactivate {client.location_id}")
 
@@ -107,22 +108,9 @@ def reactivate(which: Which, json: Json = False) -> None:
             client = registry.reactivate_client(connection, which)
         taken_up = take_up_ignored(engine, client.location_id)
     if json:
-        print_json({**_document(client), "events_due": taken_up})
+        print_json({**document_of(client), "events_due": taken_up})
     else:
         out.print(f"Client {client.id} is active. Events that came meanwhile and are due now: {taken_up}")
-
-
-@app.command("set-token")
-def set_token(which: Which, json: Json = False) -> None:
-    """Store a new private integration token; asked for, or read from stdin when that is no terminal."""
-    settings = load_settings()
-    token = read_token()
-    with database(settings) as engine, engine.begin() as connection:
-        client = registry.set_token(connection, TokenCipher.from_settings(settings), which, token)
-    if json:
-        print_json(_document(client))
-    else:
-        out.print(f"Stored a new token for client {client.id}.")
 
 
 def read_token(what: str = "Private integration token (pit-...)") -> SecretStr:
@@ -139,7 +127,17 @@ def read_token(what: str = "Private integration token (pit-...)") -> SecretStr:
     return SecretStr(token.strip())
 
 
-def _document(client: registry.Client) -> dict[str, object]:
+def _told_of_token(client: registry.Client) -> str:
+    if not client.has_token:
+        return "missing"
+    until = client.previous_token_until
+    if until is None or until <= datetime.now(UTC):
+        return "stored"
+    return f"stored, old one until {until:%m-%d %H:%M}"
+
+
+def document_of(client: registry.Client) -> dict[str, object]:
+    """A client as `--json` tells it, without its tokens."""
     return {
         "id": client.id,
         "name": client.name,
@@ -148,5 +146,6 @@ def _document(client: registry.Client) -> dict[str, object]:
         "time_zone": client.time_zone,
         "active": client.active,
         "has_token": client.has_token,
+        "previous_token_until": client.previous_token_until,
         "deactivated_at": client.deactivated_at,
     }

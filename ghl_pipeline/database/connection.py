@@ -33,6 +33,19 @@ CONNECT_TIMEOUT_SECONDS: Final = 10
 STATEMENT_TIMEOUT_SECONDS: Final = 300
 # A transaction that idles this long belongs to a hung process and keeps others off its rows.
 IDLE_IN_TRANSACTION_TIMEOUT_SECONDS: Final = 300
+# A machine or server that vanished without a word is noticed within a minute, by either side, also with unanswered data
+# under way. Else the rows that its transaction had locked, such as a location's throttle, stay locked for 5 minutes,
+# and its own writes hang for 15.
+KEEPALIVE_SECONDS: Final = 30
+KEEPALIVE_PROBES: Final = 3
+GONE_AFTER_MS: Final = 60_000
+# The same of this side, as libpq (psycopg and psycopg2) takes it.
+CLIENT_KEEPALIVES: Final = {
+    "keepalives_idle": KEEPALIVE_SECONDS,
+    "keepalives_interval": 10,
+    "keepalives_count": KEEPALIVE_PROBES,
+    "tcp_user_timeout": GONE_AFTER_MS,
+}
 
 _ACCEPTED_DRIVERS: Final = ("postgres", "postgresql", APP_DRIVER)
 _SECRET_PARAMETERS: Final = ("password", "sslpassword", "passfile")
@@ -207,6 +220,10 @@ def create_engine(
             "-c timezone=UTC",
             f"-c statement_timeout={statement_timeout_seconds}s",
             f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_SECONDS}s",
+            f"-c tcp_keepalives_idle={KEEPALIVE_SECONDS}",
+            "-c tcp_keepalives_interval=10",
+            f"-c tcp_keepalives_count={KEEPALIVE_PROBES}",
+            f"-c tcp_user_timeout={GONE_AFTER_MS}",
         ]
     )
     engine = sqlalchemy.create_engine(
@@ -220,10 +237,7 @@ def create_engine(
             "application_name": "ghl_pipeline",
             "connect_timeout": connect_timeout_seconds,
             "options": options,
-            # A server that vanished without a word is noticed after a minute instead of two hours.
-            "keepalives_idle": 30,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
+            **CLIENT_KEEPALIVES,
         },
     )
     event.listen(engine, "handle_error", _withhold_values)

@@ -8,7 +8,7 @@ import contextlib
 import threading
 from collections.abc import Collection, Iterator
 
-from sqlalchemy import ColumnElement, Connection, Engine, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Engine, func, literal, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ghl_pipeline.database.connection import unavailable
@@ -85,6 +85,16 @@ class AdvisoryLocks:
             if not self._held:
                 self._disconnect()
 
+    def lost(self) -> bool:
+        """Whether locks are held that the database no longer knows of. Asks the database, about 0.2 ms."""
+        with self._guard:
+            return bool(self._held) and not self._is_alive()
+
+    def holds(self, name: str) -> bool:
+        """Whether this object took the lock and did not release it; without asking the database."""
+        with self._guard:
+            return name in self._held
+
     @contextlib.contextmanager
     def hold(self, name: str) -> Iterator[bool]:
         """Has the lock for the time of the block; yields whether it was to be had. Raises as `try_acquire`."""
@@ -127,6 +137,21 @@ class AdvisoryLocks:
         except SQLAlchemyError:
             return False
         return True
+
+
+def is_held(connection: Connection, name: str) -> bool:
+    """Whether anybody has the lock of this name. Looks without taking it, so that whoever wants it is not turned away.
+
+    The server splits a lock's key of 64 bits over two columns of `pg_locks`, which it marks with `objsubid` 1.
+    """
+    query = text("""
+        SELECT EXISTS (
+            SELECT FROM pg_locks
+            WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+              AND (classid::bigint << 32) | objid::bigint = hashtextextended(:name, 0))
+    """)
+    return bool(connection.execute(query, {"name": name}).scalar_one())
 
 
 def _lost(held: Collection[str]) -> LocksLost:

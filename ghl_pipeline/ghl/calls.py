@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import TypedDict, TypeVar, Unpack
+from typing import NotRequired, TypedDict, TypeVar, Unpack
 
 import aiohttp
 import httpx
@@ -27,10 +27,13 @@ from ghl_pipeline.ghl.errors import (
     GhlError,
     GhlTimeout,
     GhlUnreachable,
+    LocationAccessDenied,
     RateLimited,
+    TokenRejected,
     UnreadableAnswer,
     error_for_status,
 )
+from ghl_pipeline.ghl.location_tokens import LocationTokens, Which
 from ghl_pipeline.ghl.payloads import decode_error
 from ghl_pipeline.ghl.retries import LONGEST_PAUSE_SECONDS, CallBudget, RetryPolicy, call_with_retries
 from ghl_pipeline.ghl.throttle import Throttle, quota_resets_at
@@ -71,15 +74,23 @@ class Request:
 
 
 class LocationCalls:
-    """The API as one location reaches it. Its token and its connections are its own; its `repr` shows neither.
+    """The API as one location reaches it. Its tokens and its connections are its own; its `repr` shows neither.
 
     `heard` is what the headers of its last answer said, of success or refusal; None before the first.
     """
 
     def __init__(
-        self, location_id: str, http: httpx.AsyncClient, throttle: Throttle, policy: RetryPolicy, timeout_seconds: float
+        self,
+        location_id: str,
+        tokens: LocationTokens,
+        http: httpx.AsyncClient,
+        *,
+        throttle: Throttle,
+        policy: RetryPolicy,
+        timeout_seconds: float,
     ) -> None:
         self.location_id = location_id
+        self._tokens = tokens
         self.usage = Usage()
         self.heard: AnswerHeaders | None = None
         self._http = http
@@ -92,23 +103,52 @@ class LocationCalls:
     def __repr__(self) -> str:
         return f"LocationCalls({self.location_id})"
 
+    @property
+    def uses_previous_token(self) -> bool:
+        """Whether GHL refused the location's token and took the one before it."""
+        return self._tokens.in_use is Which.PREVIOUS
+
     async def call(self, request: Request, decode: Callable[[bytes], T]) -> T:
         """Sends a request, as often as the policy and its nature allow, and reads the answer.
+
+        When GHL refuses the token, the request is sent with the location's other one, if there is one. What was refused
+        for its token did nothing, so that this holds for a create, too.
 
         Args:
             request: what to send.
             decode: reads the body of a success; raises msgspec.DecodeError when it is not what GHL sends.
 
         Raises:
-            GhlError: any branch.
+            GhlError: any branch; TokenRejected of the token that is stored when both are refused.
         """
+        tried = self._tokens.first()
+        try:
+            return await self._call_with(tried, request, decode)
+        except TokenRejected as error:
+            refusal = error
+        other = self._tokens.instead_of(tried)
+        if other is None:
+            raise refusal
+        try:
+            answer = await self._call_with(other, request, decode)
+        except (TokenRejected, LocationAccessDenied) as error:
+            facts = refusal.facts if tried is Which.CURRENT else error.facts
+        except GhlError as error:
+            if error.facts.status is not None:  # GHL said something else than that it does not know the token
+                self._tokens.settle_on(other)
+            raise
+        else:
+            self._tokens.settle_on(other)
+            return answer
+        raise TokenRejected(facts, "refused the token, and the one before it, too")
 
+    async def _call_with(self, token: Which, request: Request, decode: Callable[[bytes], T]) -> T:
         async def attempt(budget: CallBudget) -> T:
             async with self._connections:
                 waited = await self._throttle.acquire(self.facts(request))
                 self.usage.waited_seconds += waited
                 with budget.clock(), watch_sending() as sent:
-                    answer = await self._send(request, min(self._timeout, budget.remaining_seconds()))
+                    answer = await self._send(request, token, min(self._timeout, budget.remaining_seconds()))
             if sent.at is not None:
                 await self._throttle.sent(sent.at)
             # Raised here, where no foreign exception is being handled: as its `__context__` that one would carry the
@@ -128,7 +168,7 @@ class LocationCalls:
         policy = self._policy if request.is_repeatable else replace(self._policy, max_attempts=1)
         return await call_with_retries(policy, attempt)
 
-    async def _send(self, request: Request, timeout_seconds: float) -> httpx.Response | GhlError:
+    async def _send(self, request: Request, token: Which, timeout_seconds: float) -> httpx.Response | GhlError:
         self.usage.calls += 1
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -137,7 +177,7 @@ class LocationCalls:
                     request.path,
                     params=request.params,
                     content=request.body,
-                    headers={"Version": request.version},
+                    headers={"Version": request.version, "Authorization": self._tokens.authorization(token)},
                 )
         except TimeoutError:
             return GhlTimeout(self.facts(request))
@@ -211,7 +251,10 @@ def _certificates() -> ssl.SSLContext:
 
 
 class CallOptions(TypedDict):
-    """How a location is reached: its token, its share of the limits, and the bounds of a call."""
+    """How a location is reached: its token, its share of the limits, and the bounds of a call.
+
+    `previous_token` is the one before the last rotation, which may be used until `previous_until`.
+    """
 
     base_url: str
     location_id: str
@@ -219,6 +262,8 @@ class CallOptions(TypedDict):
     throttle: Throttle
     policy: RetryPolicy
     timeout_seconds: float
+    previous_token: NotRequired[SecretStr | None]
+    previous_until: NotRequired[datetime | None]
 
 
 @asynccontextmanager
@@ -230,7 +275,6 @@ async def open_calls(
     Raises nothing by itself: no connection is made before the first call.
     """
     headers = {
-        "Authorization": f"Bearer {options['token'].get_secret_value()}",
         "Version": API_VERSION,
         "Accept": "application/json",
         "Content-Type": "application/json",
@@ -246,6 +290,14 @@ async def open_calls(
         transport=transport,
         verify=_certificates(),
     ) as http:
+        tokens = LocationTokens(
+            options["location_id"], options["token"], options.get("previous_token"), options.get("previous_until")
+        )
         yield LocationCalls(
-            options["location_id"], http, options["throttle"], options["policy"], options["timeout_seconds"]
+            options["location_id"],
+            tokens,
+            http,
+            throttle=options["throttle"],
+            policy=options["policy"],
+            timeout_seconds=options["timeout_seconds"],
         )

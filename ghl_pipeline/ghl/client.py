@@ -88,6 +88,11 @@ class LocationClient:
         """What the headers of the last answer said."""
         return self._calls.heard
 
+    @property
+    def uses_previous_token(self) -> bool:
+        """Whether GHL refused the location's token and took the one before it."""
+        return self._calls.uses_previous_token
+
     async def search_contacts(self, search: ContactSearch) -> SearchPage:
         """One page of contacts that match, at most `search.page_limit` (1 to 500).
 

@@ -18,18 +18,23 @@ from sqlalchemy.dialects.postgresql import insert
 from ghl_pipeline.database.tables import clients, webhook_events
 from ghl_pipeline.errors import ConfigurationError, InvalidInput, UnknownClient
 from ghl_pipeline.privacy.redaction import redact
-from ghl_pipeline.privacy.tokens import TokenCipher
+from ghl_pipeline.privacy.tokens import TokenCipher, TokenUnreadable
 
 DEFAULT_REGION, DEFAULT_TIME_ZONE = "US", "UTC"
 LONGEST_NAME, LONGEST_TOKEN = 200, 4000
 # GHL's ids have 20 characters today, and had 15 to 24 before.
 _LOCATION_ID = re.compile(r"[A-Za-z0-9]{15,64}")
 _LIST = "ghl-pipeline clients list"
+# A token that is stored as such, and not by a rotation, leaves nothing of the ones before it.
+NO_PREVIOUS_TOKEN = {"previous_token_encrypted": None, "previous_token_until": None}
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A row of `clients`, without the token. `name` is unique without regard to case."""
+    """A row of `clients`, without its tokens. `name` is unique without regard to case.
+
+    `previous_token_until` is until when the token before the last rotation may be used; None without one.
+    """
 
     id: int
     name: str
@@ -41,11 +46,15 @@ class Client:
     has_token: bool
     created_at: datetime
     deactivated_at: datetime | None
+    previous_token_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class LocationAccess:
-    """What work on a location needs: whose it is, the token, and how its phones and times are read."""
+    """What work on a location needs: whose it is, the token, and how its phones and times are read.
+
+    `previous_token` is the one before the last rotation, as long as it may be used, which is until `previous_until`.
+    """
 
     location_id: str
     client_id: int
@@ -53,6 +62,8 @@ class LocationAccess:
     token: SecretStr = field(repr=False)
     default_region: str
     time_zone: str
+    previous_token: SecretStr | None = field(default=None, repr=False)
+    previous_until: datetime | None = None
 
 
 class ClientInactive(InvalidInput):
@@ -128,7 +139,7 @@ def add_client(
         "settings": dict(settings or {}),
     }
     if token is not None:
-        values["ghl_token_encrypted"] = _encrypted(cipher, token)
+        values["ghl_token_encrypted"] = encrypted_token(cipher, token)
     # Not a failed INSERT: that would cost the caller the transaction.
     added = connection.execute(insert(clients).values(values).on_conflict_do_nothing().returning(clients.c.id)).scalar()
     if added is None:
@@ -192,15 +203,17 @@ def reactivate_client(connection: Connection, which: str) -> Client:
 
 
 def set_token(connection: Connection, cipher: TokenCipher, which: str, token: SecretStr) -> Client:
-    """Store the client's GHL token, encrypted, in place of the one it has.
+    """Store the client's GHL token, encrypted, in place of the one it has and of the one before that.
+
+    `rotation.rotate_token` is what keeps the one it has for a while.
 
     Raises:
         UnknownClient: as `find_client`.
         InvalidInput: the token cannot be one.
     """
     client = find_client(connection, which)
-    encrypted = _encrypted(cipher, token)
-    connection.execute(update(clients).where(clients.c.id == client.id).values(ghl_token_encrypted=encrypted))
+    values = {"ghl_token_encrypted": encrypted_token(cipher, token), **NO_PREVIOUS_TOKEN}
+    connection.execute(update(clients).where(clients.c.id == client.id).values(values))
     return _one(connection, client.id)
 
 
@@ -221,7 +234,11 @@ def location_access(connection: Connection, cipher: TokenCipher, location_id: st
         TokenMissing: its client has no token.
         TokenUnreadable: the token was encrypted with another key.
     """
-    row = connection.execute(select(clients).where(clients.c.location_id == location_id)).one_or_none()
+    row = connection.execute(
+        select(clients, (clients.c.previous_token_until > func.now()).label("has_previous")).where(
+            clients.c.location_id == location_id
+        )
+    ).one_or_none()
     if row is None:
         raise UnknownClient(
             f"No client has location {redact(location_id[:80])}. Add it with: ghl-pipeline clients add; see: {_LIST}"
@@ -237,7 +254,24 @@ def location_access(connection: Connection, cipher: TokenCipher, location_id: st
             f"settings and store its token: ghl-pipeline clients set-token {location_id}"
         )
     token = cipher.decrypt(row.ghl_token_encrypted)
-    return LocationAccess(location_id, row.id, row.name, token, row.default_region, row.time_zone)
+    previous = _previous_token(cipher, row.previous_token_encrypted) if row.has_previous else None
+    return LocationAccess(
+        location_id,
+        row.id,
+        row.name,
+        token,
+        row.default_region,
+        row.time_zone,
+        previous_token=previous,
+        previous_until=row.previous_token_until if previous else None,
+    )
+
+
+def _previous_token(cipher: TokenCipher, encrypted: str) -> SecretStr | None:
+    try:
+        return cipher.decrypt(encrypted)
+    except TokenUnreadable:
+        return None  # the current one can be read, and is most likely all that is needed
 
 
 def _checked(what: str, rule: Callable[[str], str], text: str) -> str:
@@ -247,7 +281,8 @@ def _checked(what: str, rule: Callable[[str], str], text: str) -> str:
         raise InvalidInput(f"{what} {error}.") from None
 
 
-def _encrypted(cipher: TokenCipher, token: SecretStr) -> str:
+def encrypted_token(cipher: TokenCipher, token: SecretStr) -> str:
+    """The token as it is stored. Raises `InvalidInput` for what cannot be one."""
     return cipher.encrypt(_checked("The token", valid_token, token.get_secret_value()))
 
 

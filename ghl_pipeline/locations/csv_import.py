@@ -22,6 +22,7 @@ from ghl_pipeline.errors import InvalidInput
 from ghl_pipeline.locations.clients import (
     DEFAULT_REGION,
     DEFAULT_TIME_ZONE,
+    NO_PREVIOUS_TOKEN,
     valid_location_id,
     valid_name,
     valid_region,
@@ -305,7 +306,7 @@ def _changes(cipher: TokenCipher, row: _ClientRow, client: Row[*tuple[Any, ...]]
     if "active" in changes:
         changes["deactivated_at"] = None if row.active else func.now()
     if row.token is not None and not _is_stored(cipher, row.token, client.ghl_token_encrypted):
-        changes["ghl_token_encrypted"] = cipher.encrypt(row.token.get_secret_value())
+        changes |= {"ghl_token_encrypted": cipher.encrypt(row.token.get_secret_value()), **NO_PREVIOUS_TOKEN}
     return changes
 
 

@@ -43,6 +43,8 @@ def call_options(
         throttle=LocationThrottle(engine, access.location_id, limits, interactive=interactive),
         policy=policy,
         timeout_seconds=settings.timeout_seconds,
+        previous_token=access.previous_token,
+        previous_until=access.previous_until,
     )
 
 

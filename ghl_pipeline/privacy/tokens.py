@@ -1,20 +1,16 @@
-"""Encryption of the GHL tokens that the database keeps (Fernet, with rotation by several keys).
+"""Encryption of the tokens that the database keeps (Fernet, with rotation by several keys).
 
-Where keys come from and what to do when one is missing is decided here; who has which token is in `locations/`.
+Where keys come from and what to do when one is missing is decided here; who has which token is in `locations/`, and
+`database/encrypted_values.py` moves what is stored from one key to the next.
 """
-
-import contextlib
-import os
-import secrets
-from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretStr
 
 from ghl_pipeline.errors import ConfigurationError
+from ghl_pipeline.privacy.key_file import KEY_FILE_NAME, keys_in_file
 from ghl_pipeline.settings import Settings
 
-KEY_FILE_NAME = "token.key"
 MAKE_A_KEY = 'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
 
 
@@ -27,11 +23,12 @@ class TokenCipher:
 
     def __init__(self, keys: list[Fernet], source: str) -> None:
         self._fernet = MultiFernet(keys)
+        self._keys = keys
         self._count = len(keys)
-        self._source = source
+        self.source = source
 
     def __repr__(self) -> str:
-        return f"TokenCipher({self._count} keys from {self._source})"
+        return f"TokenCipher({self._count} keys from {self.source})"
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "TokenCipher":
@@ -52,7 +49,12 @@ class TokenCipher:
                 f"encrypted. Make a key, keep it safe, and set it for every process: {MAKE_A_KEY}"
             )
         path = settings.home / KEY_FILE_NAME
-        return cls([_key_in_file(path)], str(path))
+        return cls(keys_in_file(path), str(path))
+
+    @property
+    def keys(self) -> int:
+        """How many keys there are."""
+        return self._count
 
     def encrypt(self, token: str) -> str:
         """The token as text for the database, encrypted with the newest key."""
@@ -69,6 +71,16 @@ class TokenCipher:
         except (InvalidToken, ValueError):
             raise self._unreadable() from None
 
+    def position(self, text: str) -> int | None:
+        """Under which key a value is: 1 for the newest, counted on; None when none of the keys fits."""
+        for position, key in enumerate(self._keys, start=1):
+            try:
+                key.decrypt(text)
+            except (InvalidToken, ValueError):
+                continue
+            return position
+        return None
+
     def rotate(self, text: str) -> str:
         """The same token, encrypted with the newest key.
 
@@ -82,7 +94,7 @@ class TokenCipher:
 
     def _unreadable(self) -> TokenUnreadable:
         return TokenUnreadable(
-            f"A stored token cannot be decrypted with the {self._count} key(s) of {self._source}. Add the key it was "
+            f"A stored token cannot be decrypted with the {self._count} key(s) of {self.source}. Add the key it was "
             "encrypted with after the newest one (comma-separated, in GHL_PIPELINE_TOKEN_KEYS), or store the "
             "client's token again: ghl-pipeline clients set-token LOCATION"
         )
@@ -102,45 +114,3 @@ def _keys_in(text: str) -> list[Fernet]:
                 f"url-safe base64). Correct it, or make a new one: {MAKE_A_KEY}"
             ) from None
     return keys
-
-
-def _key_in_file(path: Path) -> Fernet:
-    try:
-        if not path.exists():
-            _make_key_file(path)
-        if path.stat().st_mode & 0o077:
-            raise ConfigurationError(f"The token key {path} can be read by others. Close it: chmod 600 {path}")
-        content = path.read_bytes().strip()
-    except OSError as error:
-        raise ConfigurationError(
-            f"The token key {path} cannot be read or made ({error.strerror}). Give this user access to the folder, or "
-            "set GHL_PIPELINE_HOME to another one, or the key itself in GHL_PIPELINE_TOKEN_KEYS."
-        ) from None
-    try:
-        return Fernet(content)
-    except ValueError:
-        raise ConfigurationError(
-            f"The token key {path} is damaged. Restore it from a copy; without one, delete the file and store every "
-            "client's token again: ghl-pipeline clients import FILE.csv"
-        ) from None
-
-
-def _make_key_file(path: Path) -> None:
-    """Write the key under a temporary name, then link it: of two processes one wins, and nobody sees half a key."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(Fernet.generate_key())
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(draft)
-    finally:
-        draft.unlink()
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)  # a key lost in a power failure would take every token stored since with it
-    finally:
-        os.close(folder)

@@ -291,6 +291,24 @@ class World:
         """The location that a token opens."""
         return self._by_token.get(token)
 
+    def rotate_token(self, location_id: str) -> str:
+        """A new token for the location, as its private integration makes one; the others go on to be taken."""
+        with self.lock:
+            location = self.known_location(location_id)
+            token = private_token(seeded("rotated token", self._seed, len(self._by_token)))
+            self._by_token[token] = location
+            return token
+
+    def take_token(self, location_id: str, token: str) -> None:
+        """From now on the token opens the location: one that becomes active later than it was made."""
+        with self.lock:
+            self._by_token[token] = self.known_location(location_id)
+
+    def revoke_token(self, token: str) -> None:
+        """The token opens nothing any more."""
+        with self.lock:
+            self._by_token.pop(token, None)
+
     def stranger(self) -> Person:
         """Somebody new, whom no location has yet."""
         self._strangers += 1
