@@ -11,7 +11,7 @@ from dagster._config.config_schema import UserConfigSchema
 from dagster._serdes.config_class import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
-from ghl_pipeline.database.connection import database_urls, ensure_databases
+from ghl_pipeline.database.connection import CLIENT_KEEPALIVES, database_urls, ensure_databases
 from ghl_pipeline.privacy import redaction
 from ghl_pipeline.settings import load_settings
 
@@ -46,7 +46,11 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         redaction.install()
         urls = database_urls(load_settings())
         ensure_databases(urls)
-        storage = cls(postgres_url=urls.dagster.render_as_string(hide_password=False), inst_data=inst_data)
+        # Of the URL's own, what it says of them comes first.
+        url = urls.dagster.set(
+            query={**{name: str(value) for name, value in CLIENT_KEEPALIVES.items()}, **urls.dagster.query}
+        )
+        storage = cls(postgres_url=url.render_as_string(hide_password=False), inst_data=inst_data)
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             part.optimize_for_webserver(
                 statement_timeout=STATEMENT_TIMEOUT_MS,
