@@ -55,6 +55,10 @@ test: setup ## Run every test, the slow proofs included
 test-fast: setup ## Run the tests without the slow proofs
 	@$(BIN)/pytest -n 3 --dist worksteal -m "not slow"
 
+.PHONY: screenshots
+screenshots: setup ## Walk through the UI in a browser (chromium) and renew docs/images/
+	@SCREENSHOTS=docs/images $(BIN)/pytest -q ghl_pipeline_tests/ui/test_walk.py
+
 .PHONY: lint
 lint: setup ## Check style, types and layers
 	@$(BIN)/ruff check .
@@ -62,6 +66,19 @@ lint: setup ## Check style, types and layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(UV) lock --check --quiet
+
+.PHONY: audit
+audit: setup ## Ask OSV for known vulnerabilities of the dependencies; audit.toml lists what is accepted
+	@$(BIN)/python -m ghl_pipeline_tests.supply_chain.audit
+
+# CycloneDX, of what runs: without development tools, with the extras that the image has.
+SBOM ?= dist/sbom.cyclonedx.json
+.PHONY: sbom
+sbom: $(UV) ## Write a software bill of materials (CycloneDX) to dist/
+	@mkdir -p $(dir $(SBOM))
+	@$(UV) export --locked --quiet --preview-features sbom-export --format cyclonedx1.5 --no-default-groups \
+		--all-extras --no-emit-project --output-file $(SBOM) >/dev/null
+	@echo "Wrote $(SBOM)"
 
 .PHONY: format
 format: setup ## Format the code and fix what can be fixed

@@ -13,28 +13,37 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from ghl_pipeline.cli import (
+    alerts,
     availability,
     backfill,
     client_calendar,
     client_crm,
     client_drafts,
     client_emailbison,
+    client_tokens,
     client_webhooks,
     clients,
     crm_sync,
+    database_roles,
+    database_versions,
     demo,
     dev,
     doctor,
     drafts,
     events,
+    events_reconcile,
     hydrate_now,
+    keys,
     messages,
+    metrics,
     sandbox,
     senders,
     status,
+    ui,
 )
 from ghl_pipeline.cli import database as database_commands
 from ghl_pipeline.cli import webhooks as webhook_commands
+from ghl_pipeline.cli import worker as worker_commands
 from ghl_pipeline.cli.demo_profile import use_demo
 from ghl_pipeline.cli.output import err, print_problems, tolerate_any_terminal
 from ghl_pipeline.database.connection import failure_reason
@@ -46,6 +55,8 @@ log = logging.getLogger(__name__)
 BUG = 70
 # Commands that make or serve the demo themselves.
 MAKES_DEMO = ("demo", "dev", "sandbox")
+# What they work on is under the same keys as the demo's, so they look after both.
+KEEPS_BOTH = ("keys",)
 
 app = typer.Typer(
     name="ghl-pipeline",
@@ -64,18 +75,33 @@ app.command("crm-sync")(crm_sync.crm_sync)
 app.command("availability")(availability.availability)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
+app.command("metrics")(metrics.metrics)
+app.command("ui")(ui.ui)
 app.command("webhooks")(webhook_commands.webhooks)
+app.command("worker")(worker_commands.worker)
 app.command("sandbox")(sandbox.sandbox)
+clients.app.command("set-token")(client_tokens.set_token)
+clients.app.command("rotate-token")(client_tokens.rotate_token)
 clients.app.command("webhook-url")(client_webhooks.webhook_url)
 clients.app.command("set-emailbison")(client_emailbison.set_emailbison)
 clients.app.command("set-crm")(client_crm.set_crm_command)
 clients.app.command("set-drafts")(client_drafts.set_drafts_command)
 clients.app.command("set-calendar")(client_calendar.set_calendar_command)
 app.add_typer(clients.app, name="clients")
+events.app.command("reconcile")(events_reconcile.reconcile)
 app.add_typer(events.app, name="events")
 app.add_typer(drafts.app, name="drafts")
 app.add_typer(senders.app, name="senders")
+app.add_typer(alerts.app, name="alerts")
+database_commands.app.command("version")(database_versions.version)
+database_commands.app.command("downgrade")(database_versions.downgrade)
+database_commands.app.command("roles")(database_roles.roles)
+database_commands.app.command("add-login")(database_roles.add_login_command)
+database_commands.app.command("add-viewer")(database_roles.add_viewer)
+database_commands.app.command("viewers")(database_roles.list_viewers)
+database_commands.app.command("remove-viewer")(database_roles.remove_viewer_command)
 app.add_typer(database_commands.app, name="db")
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback()
@@ -91,6 +117,11 @@ def options(
         if context.invoked_subcommand in MAKES_DEMO:
             raise InvalidInput(
                 f"--demo goes with commands that work on clients; {context.invoked_subcommand} needs none."
+            )
+        if context.invoked_subcommand in KEEPS_BOTH:
+            raise InvalidInput(
+                f"The clients' tokens and the demo's are under the same keys, so `{context.invoked_subcommand}` works "
+                "on both. Leave out --demo."
             )
         use_demo()
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")

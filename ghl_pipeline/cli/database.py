@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
-from ghl_pipeline.cli.output import out, print_json
+from ghl_pipeline.cli.output import out, print_json, print_table
+from ghl_pipeline.cli.session import database
 from ghl_pipeline.database.connection import create_engine, database_urls, describe, ensure_databases
 from ghl_pipeline.database.embedded import EmbeddedPostgres
 from ghl_pipeline.database.migrate import current_revision
 from ghl_pipeline.database.migrate import upgrade as migrate
+from ghl_pipeline.definitions import open_housekeeping
 from ghl_pipeline.errors import InvalidInput
 from ghl_pipeline.settings import load_settings
 
@@ -71,6 +73,29 @@ def remove(
             path.unlink(missing_ok=True)
     server.remove()
     out.print(f"Removed the embedded database of {settings.home}.")
+
+
+@app.command()
+def purge(
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them; without it they are only counted.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Count what is kept no longer, or delete it with --yes: old attempts, alerts, bodies, history of runs.
+
+    How long each is kept: KEEP_ATTEMPTS_DAYS, KEEP_HISTORY_DAYS, KEEP_DAILY_HISTORY_DAYS, KEEP_RUN_EVENTS_DAYS,
+    WEBHOOK_KEEP_BODIES_DAYS. The schedule daily_housekeeping does the same.
+    """
+    settings = load_settings()
+    with database(settings) as engine, open_housekeeping(settings, engine) as housekeeping:
+        counts = housekeeping.run(dry_run=not yes)
+        told = {chore.name: chore.what for chore in housekeeping.chores}
+    if json:
+        print_json({"deleted": yes, "rows": counts})
+        return
+    rows = [(counts[name], what) for name, what in told.items()]
+    print_table("Deleted" if yes else "Would be deleted", ["Rows", "What"], rows)
+    if not yes:
+        out.print("Nothing was deleted. To delete it: ghl-pipeline db purge --yes")
 
 
 def _confirmed(question: str) -> bool:

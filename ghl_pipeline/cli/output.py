@@ -43,6 +43,17 @@ def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, to_stderr: bool = False
 ) -> None:
     """Prints a table; numbers are right-aligned and grouped by thousands."""
+    print_whole(make_table(title, columns, rows), to_stderr=to_stderr)
+
+
+def print_whole(table: Table, *, to_stderr: bool = False) -> None:
+    """Prints a table as wide as the terminal; a pipe has no width, and its tables stay whole."""
+    whole = None if (err if to_stderr else out).is_terminal else PIPE_COLUMNS
+    Console(highlight=False, stderr=to_stderr, width=whole).print(table)
+
+
+def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table as `print_table` prints it."""
     table = Table(
         title=title,
         title_justify="left",
@@ -57,9 +68,7 @@ def print_table(
         table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    # A pipe has no width; this keeps its tables whole.
-    whole = None if (err if to_stderr else out).is_terminal else PIPE_COLUMNS
-    Console(highlight=False, stderr=to_stderr, width=whole).print(table)
+    return table
 
 
 def _cell(value: object) -> str:

@@ -7,6 +7,8 @@ from sqlalchemy import Engine
 
 from ghl_pipeline.database.connection import create_engine, database_urls, ensure_databases
 from ghl_pipeline.database.migrate import current_revision, require_migrated, upgrade
+from ghl_pipeline.orchestration.rerun_rules import RerunRules
+from ghl_pipeline.orchestration.standings import use_rules
 from ghl_pipeline.settings import Settings
 
 
@@ -24,6 +26,7 @@ def database(settings: Settings) -> Iterator[Engine]:
     if settings.uses_embedded_database:
         ensure_databases(urls)
     engine = create_engine(urls.app)
+    use_rules(engine, RerunRules.of(settings))
     try:
         if settings.uses_embedded_database and current_revision(engine) is None:
             upgrade(engine)

@@ -31,12 +31,14 @@ def commands() -> Iterator[tuple[str, ...]]:
 def test_the_commands_are_those_of_the_manual() -> None:
     assert {" ".join(words) for words in commands()} == {
         "", "demo", "dev", "backfill", "sync-lead", "sync-all", "status", "doctor", "sandbox", "db", "db upgrade",
-        "db stop", "db remove", "clients", "clients add", "clients list", "clients import", "clients deactivate",
+        "db stop", "db remove", "db purge",
+        "clients", "clients add", "clients list", "clients import", "clients deactivate",
         "clients reactivate", "clients set-token", "clients set-emailbison", "clients webhook-url", "webhooks",
         "events", "events list", "events show", "events replay", "events handle", "events purge", "import-messages",
+        "worker",
         "clients set-crm", "crm-sync", "clients set-drafts", "drafts", "drafts list", "drafts show", "drafts approve",
         "drafts reject", "drafts write", "clients set-calendar", "availability", "senders", "senders list",
-        "senders heal", "senders sync",
+        "senders heal", "senders sync", "events reconcile", "db version", "db downgrade",
     }  # fmt: skip
 
 
@@ -84,10 +86,10 @@ def test_words_that_are_no_command_end_with_2(words: tuple[str, ...], cli: Cli) 
 def test_an_expected_error_is_one_line_and_its_exit_code(
     error: PipelineError, code: int, cli: Cli, project: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Engine) -> None:
+    def fail(_: Engine, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(status_module, "read_status", fail)
+    monkeypatch.setattr(status_module, "look_at", fail)
     ended = cli("status", "--json")
     assert (ended.code, ended.out, ended.err) == (code, "", "Told.\n")
 
@@ -95,10 +97,10 @@ def test_an_expected_error_is_one_line_and_its_exit_code(
 def test_a_bug_ends_with_70_and_shows_where_it_is_but_no_persons_value(
     cli: Cli, project: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def stumble(_: Engine) -> None:
+    def stumble(_: Engine, **__: object) -> None:
         raise KeyError(CANARY)
 
-    monkeypatch.setattr(status_module, "read_status", stumble)
+    monkeypatch.setattr(status_module, "look_at", stumble)
     ended = cli("status")
     assert ended.code == 70
     assert "This is a bug" in ended.err

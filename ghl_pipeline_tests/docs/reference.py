@@ -1,4 +1,4 @@
-"""Renders docs/reference/ from the code: settings, tables, commands. `make docs` writes it, a test compares it.
+"""Renders docs/reference/ from the code: settings, tables, commands, metrics. `make docs` writes it, a test compares.
 
 Belongs here: turning what the code says of itself into Markdown. Not here: any description; a wrong or missing one is
 corrected in the code, where it is also shown by `--help` and by the database.
@@ -25,6 +25,14 @@ import ghl_pipeline
 from ghl_pipeline.cli import app as cli
 from ghl_pipeline.database.tables import metadata
 from ghl_pipeline.errors import PipelineError
+from ghl_pipeline.operations.metrics.families import (
+    DATABASE_UP,
+    PER_LOCATION,
+    READING_AGE,
+    READING_SECONDS,
+    RECEIVER,
+    TOTALS,
+)
 from ghl_pipeline.settings import Settings, project_root
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +63,12 @@ class Command(Protocol):
 
 def pages() -> dict[str, str]:
     """Every page of the reference by file name, as it has to be."""
-    return {"settings.md": settings_page(), "tables.md": tables_page(), "cli.md": cli_page()}
+    return {
+        "settings.md": settings_page(),
+        "tables.md": tables_page(),
+        "cli.md": cli_page(),
+        "metrics.md": metrics_page(),
+    }
 
 
 def write_pages() -> None:
@@ -248,6 +261,34 @@ def error_classes() -> list[type[PipelineError]]:
 
 def _errors_with(code: int) -> str:
     return ", ".join(f"`{kind.__name__}`" for kind in error_classes() if kind.exit_code == code)
+
+
+# --- metrics
+
+
+def metrics_page() -> str:
+    """Each metric with its kind, labels and meaning."""
+    groups = {
+        "Of the receiver": RECEIVER,
+        "Of the reading of the database": (DATABASE_UP, READING_SECONDS, READING_AGE),
+        "Of all locations": TOTALS,
+        "Of each location": PER_LOCATION,
+    }
+    parts = []
+    for title, families in groups.items():
+        rows = [
+            [f"`{each.name}`", each.kind.value, ", ".join(f"`{label}`" for label in each.labels), each.meaning]
+            for each in families
+        ]
+        parts += [f"## {title}", _table(["Metric", "Kind", "Labels", "Meaning"], rows)]
+    return _page(
+        "Metrics",
+        "ghl_pipeline/operations/metrics/families.py",
+        "What the receiver's `/metrics` tells, and, but for what is its own, `ghl-pipeline metrics`. Times are "
+        "seconds. Those of each location are left out where there are more than METRICS_PER_LOCATION_UP_TO. Labels "
+        "hold ids of locations and words of this project, nothing of a person.",
+        *parts,
+    )
 
 
 # --- Markdown

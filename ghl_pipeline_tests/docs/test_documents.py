@@ -14,6 +14,8 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SOURCES = sorted([*(ROOT / "ghl_pipeline").rglob("*.py"), ROOT / "pyproject.toml", ROOT / ".env.example"])
 # Files that are written when the project runs, or by the reader.
 WRITTEN_LATER = (".ghl_pipeline/", "clients.csv")
+# Tags of Dagster's runs, which look like paths.
+RUN_TAGS = ("ghl_pipeline/worker", "ghl_pipeline/rerun")
 # A path starts at the root of the repository, or for short at the package.
 STARTS = (ROOT, ROOT / "ghl_pipeline")
 
@@ -130,7 +132,7 @@ def _anchors(document: Path) -> set[str]:
 
 
 def _is_path(code: str) -> bool:
-    if not _WORDS_OF_A_PATH.fullmatch(code) or code.startswith(WRITTEN_LATER):
+    if not _WORDS_OF_A_PATH.fullmatch(code) or code.startswith(WRITTEN_LATER) or code in RUN_TAGS:
         return False
     if code.endswith((".readonly", ".write")):  # a scope of GHL's, such as conversations/message.readonly
         return False
