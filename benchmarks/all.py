@@ -6,7 +6,18 @@ from typing import Final
 
 from benchmarks.harness import ROOT
 
-SCRIPTS: Final = ("backfill", "memory", "cpu", "kills", "throttle", "transport", "webhooks", "answers", "crm")
+SCRIPTS: Final = (
+    "backfill",
+    "memory",
+    "cpu",
+    "kills",
+    "throttle",
+    "transport",
+    "webhooks",
+    "answers",
+    "crm",
+    "operating",
+)
 
 
 def main() -> int:
