@@ -30,15 +30,16 @@ def commands() -> Iterator[tuple[str, ...]]:
 
 def test_the_commands_are_those_of_the_manual() -> None:
     assert {" ".join(words) for words in commands()} == {
-        "", "demo", "dev", "backfill", "sync-lead", "sync-all", "status", "doctor", "sandbox", "db", "db upgrade",
-        "db stop", "db remove", "db purge",
-        "clients", "clients add", "clients list", "clients import", "clients deactivate",
-        "clients reactivate", "clients set-token", "clients set-emailbison", "clients webhook-url", "webhooks",
-        "events", "events list", "events show", "events replay", "events handle", "events purge", "import-messages",
-        "worker",
-        "clients set-crm", "crm-sync", "clients set-drafts", "drafts", "drafts list", "drafts show", "drafts approve",
-        "drafts reject", "drafts write", "clients set-calendar", "availability", "senders", "senders list",
-        "senders heal", "senders sync", "events reconcile", "db version", "db downgrade",
+        "", "alerts", "alerts list", "alerts test", "availability", "backfill", "clients", "clients add",
+        "clients deactivate", "clients import", "clients list", "clients reactivate", "clients rotate-token",
+        "clients set-calendar", "clients set-crm", "clients set-drafts", "clients set-emailbison",
+        "clients set-token", "clients webhook-url", "crm-sync", "db", "db add-login", "db add-viewer",
+        "db downgrade", "db purge", "db remove", "db remove-viewer", "db roles", "db stop", "db upgrade",
+        "db version", "db viewers", "demo", "dev", "doctor", "drafts", "drafts approve", "drafts list",
+        "drafts reject", "drafts show", "drafts write", "events", "events handle", "events list", "events purge",
+        "events reconcile", "events replay", "events show", "import-messages", "keys", "keys check", "keys new",
+        "keys retire", "keys rotate", "metrics", "sandbox", "senders", "senders heal", "senders list",
+        "senders sync", "status", "sync-all", "sync-lead", "ui", "webhooks", "worker",
     }  # fmt: skip
 
 

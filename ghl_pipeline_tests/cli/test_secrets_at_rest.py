@@ -14,7 +14,7 @@ from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 
 _SECRET_NAME = re.compile(r"token|password|secret|key|database_url|broker_url|slack")
 # Public keys, and words about tokens.
-_NO_SECRETS = {"webhook_ed25519_keys", "webhook_rsa_keys", "draft_token_budget_multiplier"}
+_NO_SECRETS = {"webhook_ed25519_keys", "webhook_rsa_keys", "draft_token_budget_multiplier", "metrics_without_token"}
 
 
 def rows_of(engine: Engine) -> Iterator[tuple[str, str]]:

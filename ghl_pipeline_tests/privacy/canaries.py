@@ -4,6 +4,8 @@ Searched: what is handed over as printed, every file in the home folder (compute
 server's log, every table of Dagster's, and every table of the pipeline's, less the columns that are for people.
 """
 
+import contextlib
+import fnmatch
 import json
 import os
 import subprocess
@@ -198,9 +200,13 @@ def assert_found_nowhere(
 
 def files_under(folder: Path, pattern: str = "*") -> Iterator[tuple[Path, str]]:
     """Each file with its content, as far as that is text."""
-    for path in folder.rglob(pattern):
-        if path.is_file():
-            yield path, path.read_text(errors="replace")
+    # Databases of other tests, and their folders, vanish meanwhile: `os.walk` passes over those, `rglob` fails.
+    for parent, _, names in os.walk(folder):
+        for name in fnmatch.filter(names, pattern):
+            path = Path(parent) / name
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_file():
+                    yield path, path.read_text(errors="replace")
 
 
 def tables_searched(url: URL, canaries: Sequence[str], except_for: set[str]) -> int:

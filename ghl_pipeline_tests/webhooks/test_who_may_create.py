@@ -23,7 +23,7 @@ OURS = {name: tree for name, tree in MODULES.items() if not name.startswith("san
 READS = {
     "calendar", "calendars", "contact", "custom_fields", "duplicate_of", "exported_messages", "free_slots", "heard",
     "location", "location_id",
-    "opportunities", "search_all_pages", "search_contacts", "usage", "users",
+    "opportunities", "search_all_pages", "search_contacts", "usage", "users", "uses_previous_token",
 }  # fmt: skip
 
 
