@@ -6,8 +6,8 @@ the last slots on the *database* clock, and one `UPDATE ... RETURNING` reserves 
 Here is how a process uses them: one of its waiters at a time waits for the next slot, the others wait for it.
 
 A slot is a promise about time, so a slot that could not be used when it was due is given back, and one whose request
-left later than that is moved. How much too late is too late is the guard: windows are kept 1.5 % longer than GHL's, and
-that is the jitter a slot may have.
+left later than that is moved. A process that is late again and again moves its slot first, where that harms nobody. How
+much too late is too late is the guard: windows are kept 1.5 % longer than GHL's, and that is the jitter a slot may have.
 """
 
 import asyncio
@@ -86,6 +86,7 @@ class LocationThrottle:
         self._epoch_known_at = 0.0  # time.monotonic()
         self._waiting = 0
         self._lease_size = LEASE
+        self._was_late = False  # the slot before
         self._turn = asyncio.Lock()
         self._registered = False
 
@@ -163,10 +164,27 @@ class LocationThrottle:
             return False  # void; another one may have been promised for the same moment, so it is not given back
         if time.monotonic() - slot.due > self._lateness_allowed():
             self._lease_size = 1  # a process that is this busy wastes what it is promised ahead
-            await asyncio.to_thread(row.move, self._engine, self._location_id, slot.at, None)
-            return False
+            used = await self._use_late(slot) if self._was_late else None
+            self._was_late = True
+            if used is None:
+                await asyncio.to_thread(row.move, self._engine, self._location_id, slot.at, None)
+                return False
+            slot = used
+        else:
+            self._was_late = False
         _taken.set(slot)
         return True
+
+    async def _use_late(self, slot: _Slot) -> _Slot | None:
+        """The missed slot as one of now, if that harms nobody.
+
+        On a machine with more to do than it can, every slot comes too late, also the next one. Only given back, they
+        were asked for without end: 1,000 locations on two cores made 320 reservations a second for one request.
+        """
+        late = await asyncio.to_thread(
+            row.use_late, self._engine, self._location_id, slot.at, slot.epoch, self._limits.max_requests
+        )
+        return None if late is None else _Slot(late.answered_at, late.epoch, late.slots[0], late.asked_at)
 
     def _lateness_allowed(self) -> float:
         window = self._limits.interval_seconds

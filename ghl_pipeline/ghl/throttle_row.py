@@ -276,6 +276,17 @@ _MOVE = text("""
     WHERE location_id = :location_id
 """)
 
+# What a process needs to know to use a slot later than it was promised; nobody is given another one meanwhile.
+_LATE = text("""
+    SELECT extract(epoch FROM clock_timestamp())::double precision AS now, epoch, blocked_until,
+           LEAST(:max_requests, asked_max_requests, learned_max_requests) AS most,
+           (SELECT count(*) FROM unnest(slots) AS other WHERE other > :at) AS later,
+           (SELECT count(*) FROM unnest(interactive_slots) AS other WHERE other > :at) AS later_kept,
+           array_position(slots, :at) IS NOT NULL AS is_everybodys,
+           array_position(interactive_slots, :at) IS NOT NULL AS is_kept
+    FROM location_throttle WHERE location_id = :location_id FOR UPDATE
+""")
+
 _EPOCH = text("SELECT epoch FROM location_throttle WHERE location_id = :location_id")
 
 
@@ -349,6 +360,38 @@ def move(engine: Engine, location_id: str, at: float, moved_to: float | None) ->
     values = {"location_id": location_id, "at": at, "moved_to": moved_to}
     with engine.begin() as connection:
         connection.execute(_MOVE, values)
+
+
+def use_late(engine: Engine, location_id: str, at: float, epoch: int, max_requests: int) -> Lease | None:
+    """Makes a slot that was missed one of now, where nothing that was promised since depends on when it was.
+
+    The slot N after it lies a window later. As long as that one is not given out yet, moving ours moves it too, and no
+    window holds more than N. Half of N is what is allowed here, so that requests under way do not come near it.
+
+    Args:
+        engine: of the database with the row.
+        location_id: whose row.
+        at: when the slot was, epoch seconds, as in the lease.
+        epoch: of that lease.
+        max_requests: what this process asks for in a window.
+
+    Returns:
+        A lease of one slot, that of now; None when the slot is void, or others may depend on it: give it back.
+    """
+    with engine.begin() as connection:
+        asked_at = time.monotonic()
+        values = {"location_id": location_id, "at": at, "max_requests": max_requests}
+        row = connection.execute(_LATE, values).one_or_none()
+        answered_at = time.monotonic()
+        if row is None or row.epoch != epoch or row.blocked_until > row.now or row.now < at:
+            return None
+        is_free = (row.is_everybodys and 2 * (row.later + row.later_kept) < row.most) or (
+            row.is_kept and not row.is_everybodys and row.later_kept == 0 and 2 * row.later < row.most
+        )
+        if not is_free:
+            return None
+        connection.execute(_MOVE, {"location_id": location_id, "at": at, "moved_to": row.now})
+    return Lease([row.now], row.now, asked_at, answered_at, epoch, None)
 
 
 def current_epoch(engine: Engine, location_id: str) -> int:

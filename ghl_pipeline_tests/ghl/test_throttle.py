@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, text
@@ -177,6 +178,28 @@ async def test_a_process_that_stalled_is_promised_one_slot_and_then_more_again(
     await asyncio.gather(*tasks)
     assert counts[0] == LEASE
     assert any(counts[nth : nth + LEASE] == list(range(1, LEASE + 1)) for nth in range(len(counts)))
+
+
+async def test_a_process_whose_every_slot_comes_late_goes_on_with_few_reservations(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More to do than the machine can: whatever is reserved, its time has passed when the event loop comes to it."""
+    reserve, reservations = throttle_row.reserve, 0
+
+    def slow(engine: Engine, location: str, count: int, limits: Limits, *, is_interactive: bool) -> Lease | None:
+        nonlocal reservations
+        reservations += 1
+        leased = reserve(engine, location, count, limits, is_interactive=is_interactive)
+        time.sleep(0.3)  # more than the 150 ms that a slot may be late
+        return leased and replace(leased, answered_at=leased.asked_at)
+
+    monkeypatch.setattr(throttle_row, "reserve", slow)
+    budget = throttle(engine, Limits(max_requests=90, interval_seconds=10, max_per_day=1000, interactive=0))
+    async with asyncio.timeout(20):
+        for _ in range(10):
+            await budget.acquire(FACTS)
+    assert reservations <= 11
+    assert row_of(engine, "used_today") == 10
 
 
 # --- requests that leave late

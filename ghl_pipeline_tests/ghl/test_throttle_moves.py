@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import Engine
 
-from ghl_pipeline.ghl.throttle_row import GUARD, Limits, block, move
+from ghl_pipeline.ghl.throttle_row import GUARD, Limits, block, move, use_late
 from ghl_pipeline_tests.ghl.throttle_row_tools import (
     LOCATION,
     ROUNDING,
@@ -115,3 +115,44 @@ def test_what_is_forgotten_counts_even_when_all_that_is_remembered_is_given_back
     (oldest,) = lane_of(engine, "slots")
     move(engine, LOCATION, oldest, None)
     assert min(waits([reserved(engine, 1, limits)])) > 5
+
+
+# --- used late
+
+
+def test_a_missed_slot_that_nothing_depends_on_may_be_used_now_and_counts_from_now(engine: Engine) -> None:
+    (at,) = reserved(engine, 1, FOUR).slots
+    let_pass(engine, 3)
+    late = use_late(engine, LOCATION, at - 3, row_of(engine, "epoch"), FOUR.max_requests)
+    assert late is not None
+    assert late.slots == [late.now]
+    assert lane_of(engine, "slots")[-1] == late.now
+    assert row_of(engine, "used_today") == 1
+    others = reserved(engine, 4, FOUR).slots + reserved(engine, 1, FOUR).slots
+    assert others[3] >= late.now + WINDOW - ROUNDING
+
+
+def test_a_missed_slot_on_which_others_may_depend_is_not_used(engine: Engine) -> None:
+    first, *_ = reserved(engine, 4, FOUR).slots
+    assert use_late(engine, LOCATION, first, row_of(engine, "epoch"), FOUR.max_requests) is None
+    assert lane_of(engine, "slots")[-4] == first
+
+
+def test_a_void_slot_a_block_and_one_given_back_are_not_used(engine: Engine) -> None:
+    (at,) = reserved(engine, 1, TEN).slots
+    epoch = row_of(engine, "epoch")
+    block(engine, LOCATION, 5)
+    assert use_late(engine, LOCATION, at, epoch, TEN.max_requests) is None
+    assert use_late(engine, LOCATION, at, row_of(engine, "epoch"), TEN.max_requests) is None
+    assert use_late(engine, LOCATION, at + 0.5, row_of(engine, "epoch"), TEN.max_requests) is None
+
+
+def test_a_missed_slot_of_the_interactive_lane_is_used_while_it_is_the_last_one_there(engine: Engine) -> None:
+    reserved(engine, 5, KEEPS_TWO)
+    first, second = (reserved(engine, 1, KEEPS_TWO, interactive=True).slots[0] for _ in range(2))
+    let_pass(engine, 4)
+    epoch = row_of(engine, "epoch")
+    assert use_late(engine, LOCATION, first - 4, epoch, KEEPS_TWO.max_requests) is None
+    late = use_late(engine, LOCATION, second - 4, epoch, KEEPS_TWO.max_requests)
+    assert late is not None
+    assert lane_of(engine, "interactive_slots")[-1] == late.now
