@@ -32,7 +32,7 @@ from ghl_pipeline.hydration.assets import lead_hydration
 from ghl_pipeline.hydration.build import build_hydration
 from ghl_pipeline.hydration.jobs import hydrate_leads
 from ghl_pipeline.hydration.schedules import nightly_schedule
-from ghl_pipeline.hydration.sensors import BUSY_WAIT_SECONDS, new_lead_sensor
+from ghl_pipeline.hydration.sensors import new_lead_sensor
 from ghl_pipeline.locations.clients import active_locations
 from ghl_pipeline.locations.emailbison import locations_with_workspace
 from ghl_pipeline.locations.sensors import location_partitions_sensor
@@ -181,8 +181,6 @@ RERUNNABLES: Mapping[str, Rerunnable] = {
         lead_hydration.op.name,
         ["eligible_leads", "resolved_contacts", "hydrated_leads"],
         _with_token,
-        # As the schedules do: a location that something else is at for a moment is waited for.
-        busy_wait_seconds=BUSY_WAIT_SECONDS,
     ),
     "conversations": _rerunnable(import_messages.name, message_import.op.name, ["sms_messages"], _with_token),
     "crm": _rerunnable(sync_crm.name, crm_sync.op.name, ["crm_contacts", "crm_vendors", "crm_leads"], crm_locations),

@@ -130,7 +130,7 @@ def run_backfill(
                 op="lead_hydration",
                 instance=instance,
                 locations=locations,
-                config=config,
+                config={"busy_wait_seconds": 0.0, **config},  # a person is told at once who has a location
             )
     failed = failures_of_run(engine, summary.run_id)
     if not summary.succeeded and not failed:

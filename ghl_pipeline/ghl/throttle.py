@@ -7,7 +7,7 @@ Here is how a process uses them: one of its waiters at a time waits for the next
 
 A slot is a promise about time, so a slot that could not be used when it was due is given back, and one whose request
 left later than that is moved. A process that is late again and again moves its slot first, where that harms nobody. How
-much too late is too late is the guard: windows are kept 1.5 % longer than GHL's, and that is the jitter a slot may have.
+much too late is too late is the guard: windows are kept 1.5 % longer than GHL's, which is the jitter a slot may have.
 """
 
 import asyncio

@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from ghl_pipeline.hydration.hydration import Hydration
-from ghl_pipeline.hydration.options import DEFAULT_CONCURRENCY, Options, Step
+from ghl_pipeline.hydration.options import BUSY_WAIT_SECONDS, DEFAULT_CONCURRENCY, Options, Step
 from ghl_pipeline.hydration.work_list import Scope
 from ghl_pipeline.orchestration.asked_for import asked_locations
 from ghl_pipeline.orchestration.history import AssetHistory
@@ -34,7 +34,11 @@ class HydrationConfig(dg.Config):
     page_size: int | None = Field(
         default=None, gt=0, le=5000, description="Leads looked up and recorded at a time; HYDRATION_PAGE_SIZE if unset."
     )
-    busy_wait_seconds: float = Field(default=0.0, ge=0, description="How long to wait for a location in use.")
+    busy_wait_seconds: float = Field(
+        default=BUSY_WAIT_SECONDS,
+        ge=0,
+        description="How long to wait for a location that another run works on, such as a schedule's; others go on.",
+    )
 
 
 def _spec(step: Step, description: str, *, after: Step | None = None, kinds: set[str]) -> dg.AssetSpec:

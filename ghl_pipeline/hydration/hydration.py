@@ -62,6 +62,10 @@ class RunResult:
     skipped: tuple[str, ...] = ()
 
 
+class _InUse(Exception):
+    """Another run holds the location, and there is time to wait for it."""
+
+
 class Hydration:
     """The capability with its collaborators. Safe to use from one event loop at a time."""
 
@@ -104,14 +108,23 @@ class Hydration:
         with LocationLeases(self.engine) as leases:
 
             async def one(location_id: str) -> LocationReport | FailedLocation | str | None:
-                async with slots:
-                    try:
-                        if await in_thread(self._is_done, history, location_id, options):
-                            return location_id
-                        return await self._location(location_id, leases, history, options)
-                    except Exception as error:  # noqa: BLE001 - whatever it is, it is one location's
-                        # Not even the record of the location could be kept; the others go on all the same.
-                        return self._failed(location_id, error)
+                give_up_at: float | None = None
+                while True:
+                    async with slots:
+                        now = time.monotonic()
+                        give_up_at = give_up_at or now + options.busy_wait_seconds
+                        try:
+                            if await in_thread(self._is_done, history, location_id, options):
+                                return location_id
+                            return await self._location(
+                                location_id, leases, history, options, may_wait=now < give_up_at
+                            )
+                        except _InUse:
+                            pass  # asked again later, and others have the place meanwhile
+                        except Exception as error:  # noqa: BLE001 - whatever it is, it is one location's
+                            # Not even the record of the location could be kept; the others go on all the same.
+                            return self._failed(location_id, error)
+                    await asyncio.sleep(BUSY_POLL_SECONDS)
 
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(location_id)) for location_id in dict.fromkeys(location_ids)]
@@ -134,10 +147,16 @@ class Hydration:
         return last is not None and last.get("attempt") == history.attempt
 
     async def _location(
-        self, location_id: str, leases: LocationLeases, history: History, options: Options
+        self, location_id: str, leases: LocationLeases, history: History, options: Options, *, may_wait: bool
     ) -> LocationReport | FailedLocation | None:
+        run = f"run {history.run_id}" if history.run_id else "a command"
+        holder = f"{run} (process {os.getpid()} on {socket.gethostname()})"
         try:
-            await self._lease(location_id, leases, history, options)
+            await in_thread(leases.acquire, location_id, holder)
+        except LocationBusy as error:
+            if may_wait:
+                raise _InUse from None
+            return await self._refused(location_id, error, history)
         except PipelineError as error:
             return await self._refused(location_id, error, history)
         try:
@@ -232,25 +251,6 @@ class Hydration:
                 check_lease=leases.check,
             )
             return await LocationWork(at, options).run()
-
-    async def _lease(self, location_id: str, leases: LocationLeases, history: History, options: Options) -> None:
-        """Takes the location's lease; waits for it as long as the options allow.
-
-        Raises:
-            LocationBusy: another run holds it; the text says which.
-        """
-        run = f"run {history.run_id}" if history.run_id else "a command"
-        holder = f"{run} (process {os.getpid()} on {socket.gethostname()})"
-        give_up_at = time.monotonic() + options.busy_wait_seconds
-        while True:
-            try:
-                await in_thread(leases.acquire, location_id, holder)
-            except LocationBusy:
-                if time.monotonic() >= give_up_at:
-                    raise
-                await asyncio.sleep(BUSY_POLL_SECONDS)
-            else:
-                return
 
     async def _refused(self, location_id: str, error: PipelineError, history: History) -> FailedLocation:
         failure = self._failed(location_id, error)

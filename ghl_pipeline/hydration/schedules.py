@@ -12,8 +12,6 @@ from ghl_pipeline.orchestration.attempts import HYDRATION, held_back
 from ghl_pipeline.orchestration.scheduled_runs import runs_of_due_locations
 from ghl_pipeline.orchestration.staggering import Rhythm
 
-# A location that somebody works on when its turn comes is waited for.
-BUSY_WAIT_SECONDS = 600.0
 # 02:00 to 05:50 UTC.
 NIGHTLY = Rhythm(
     "nightly_hydration", timedelta(days=1), places=24, apart=timedelta(minutes=10), first=timedelta(hours=2)
@@ -22,7 +20,7 @@ NIGHTLY = Rhythm(
 
 def hydration_of(locations: list[str]) -> dg.RunConfig:
     """The configuration of a run that does all steps at some locations."""
-    config = HydrationConfig(locations=locations, busy_wait_seconds=BUSY_WAIT_SECONDS)
+    config = HydrationConfig(locations=locations)
     return dg.RunConfig(ops={"lead_hydration": config})
 
 

@@ -9,9 +9,6 @@ from ghl_pipeline.hydration.assets import HydrationConfig
 from ghl_pipeline.hydration.jobs import hydrate_leads
 from ghl_pipeline.hydration.new_leads import Cursor, find_new_leads
 
-# A new-lead run that meets a nightly one at the same location waits for it.
-BUSY_WAIT_SECONDS = 600.0
-
 
 def new_lead_sensor(default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
     """The sensor, with the status it has before somebody switches it in the UI."""
@@ -27,7 +24,7 @@ def new_lead_sensor(default_status: dg.DefaultSensorStatus) -> dg.SensorDefiniti
         new = find_new_leads(engine, Cursor.parse(context.cursor) if context.cursor else None)
         if not new.locations:
             return dg.SensorResult(skip_reason="no new leads", cursor=str(new.cursor))
-        config = HydrationConfig(locations=list(new.locations), only_new=True, busy_wait_seconds=BUSY_WAIT_SECONDS)
+        config = HydrationConfig(locations=list(new.locations), only_new=True)
         request = dg.RunRequest(
             # The same leads are asked for once an hour until they were looked up: while their run waits in the queue
             # it is not requested twice, and when it failed it is requested again.

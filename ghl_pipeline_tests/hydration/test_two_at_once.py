@@ -48,7 +48,9 @@ class Wanted:
 
     def dagster(self) -> list[str]:
         steps = ",".join(Step)
+        config = '{"ops": {"lead_hydration": {"config": {"busy_wait_seconds": 0.0}}}}'
         chosen = ["--select", steps, "--partition", self.place.id, "-m", "ghl_pipeline.definitions"]
+        chosen += ["--config-json", config]
         return [str(Path(sys.executable).with_name("dagster")), "asset", "materialize", *chosen]
 
     def holder(self) -> str | None:
