@@ -81,7 +81,7 @@ def test_it_leaves_the_history_that_the_ui_shows(cli: Cli, agency: SampleAgency,
     assert run.is_success
     assert run.tags["ghl_pipeline/started_by"] == "command line"
     # What the settings say of every run is not repeated, so that the run can be launched again under other settings.
-    config = {"dry_run": False, "fresh": False, "concurrency": DEFAULT_CONCURRENCY}
+    config = {"busy_wait_seconds": 0.0, "dry_run": False, "fresh": False, "concurrency": DEFAULT_CONCURRENCY}
     assert run.run_config["ops"] == {"lead_hydration": {"config": config}}
     assert set(instance.get_dynamic_partitions("location")) == {location.id for location in agency.locations}
 
