@@ -68,7 +68,7 @@ class KeptHistory:
     daily: timedelta
 
 
-def thin_history(dagster: Engine, kept: KeptHistory, *, dry_run: bool = False) -> int:
+def thin_history(dagster: Engine, kept: KeptHistory, *, dry_run: bool = False, now: datetime | None = None) -> int:
     """Drops what is not kept of the asset history, some thousands at a time; returns how many events.
 
     Days that were thinned are not looked at again; a call that is interrupted goes on where it was.
@@ -77,10 +77,11 @@ def thin_history(dagster: Engine, kept: KeptHistory, *, dry_run: bool = False) -
         dagster: Dagster's own database.
         kept: what is kept for how long.
         dry_run: count only.
+        now: from when on time is counted back.
     """
-    now = datetime.now(UTC).replace(tzinfo=None)  # as Dagster stores it
-    whole = now - kept.whole
-    daily = now - max(kept.whole, kept.daily)
+    today = (now or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)  # as Dagster stores it
+    whole = today - kept.whole
+    daily = today - max(kept.whole, kept.daily)
     dropped = 0
     for kind in THINNED:
         # Of what is older than that, only the newest of partitions that nobody works on any more is left from the last
