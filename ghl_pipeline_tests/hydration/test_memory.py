@@ -1,8 +1,9 @@
 """The memory of a run does not grow with its location: at any moment it holds some pages, never a list of all.
 
 Measured is what is alive in Python after each page, in a process of its own so that the sandbox's contacts do not
-count. Which pages are in flight at such a moment is chance and differs by half a megabyte; a list of all leads would
-take more than 200 bytes for each.
+count. The next page may just be read then, which takes two megabytes for a moment (a busy machine once had such a
+moment in the one location and not in the other), so that is waited for. Which pages are in memory after that is chance
+and differs by half a megabyte; a list of all leads would take more than 200 bytes for each.
 """
 
 import asyncio
@@ -36,6 +37,8 @@ FEW, MANY = 2_000, 12_000
 PAGE = 500
 # For each lead more. 10,000 of them may thus take one megabyte, which is less than their addresses alone.
 MOST_BYTES = 100
+# What a page in the making changes at once is more.
+UNCHANGED_BYTES = 10_000
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,19 @@ class Measured:
     alive: int
 
 
+def alive_when_settled() -> int:
+    """Bytes alive once they stop changing: work at hand goes on until it needs the page that waits here."""
+    before = -1
+    for _ in range(100):
+        gc.collect()
+        now = tracemalloc.get_traced_memory()[0]
+        if abs(now - before) < UNCHANGED_BYTES:
+            return min(now, before)
+        before = now
+        time.sleep(0.05)
+    return before
+
+
 def measure(job: Job) -> list[Measured]:
     """Runs the locations one after the other. The first is only there so that everything is imported and warm."""
     engine = create_engine(make_url(job.database_url))
@@ -69,8 +85,7 @@ def measure(job: Job) -> list[Measured]:
     alive: list[int] = []
 
     def count(_asset: str, _report: Report) -> None:
-        gc.collect()
-        alive.append(tracemalloc.get_traced_memory()[0])
+        alive.append(alive_when_settled())
 
     tracemalloc.start()
     for location in job.locations:
