@@ -53,8 +53,10 @@ def serving(log: Path) -> Iterator[str]:
     """`ghl-pipeline dev --demo` with its databases on the tests' server; the UI's URL when its code is loaded."""
     port = free_port()
     command = [PROGRAM, "dev", "--demo", "--port", str(port), "--webhook-port", str(free_port())]
+    # The only one to start work is who walks: every ten minutes a schedule would do the locations that nobody did yet.
+    environment = os.environ | {"GHL_PIPELINE_AUTOMATION": "false"}
     with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ, start_new_session=True)
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:
         give_up_at = time.monotonic() + UP_WITHIN_SECONDS
