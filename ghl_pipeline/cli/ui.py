@@ -10,6 +10,7 @@ import typer
 
 from ghl_pipeline.cli.output import err, out
 from ghl_pipeline.errors import InvalidInput
+from ghl_pipeline.listening import listen, log_like_a_server
 from ghl_pipeline.settings import load_settings, project_root
 from ghl_pipeline.ui.access import Access
 from ghl_pipeline.ui.addresses import Address, served_addresses
@@ -17,8 +18,6 @@ from ghl_pipeline.ui.guard import Guard
 from ghl_pipeline.ui.serving import (
     DEFAULT_PORT,
     ends_on_signals,
-    listen,
-    log_like_a_server,
     require_guarded,
     serve,
     url_of,
@@ -47,7 +46,7 @@ def ui(
     where = workspace or project_root() / "workspace.yaml"
     if not where.is_file():
         raise InvalidInput(f"There is no {where}. Give a workspace.yaml with --workspace.")
-    with contextlib.closing(listen(host, port)) as listener:
+    with contextlib.closing(listen(host, port, server="The UI")) as listener:
         require_guarded(listener, has_password=access.password is not None, behind_proxy=behind_proxy)
         served = served_addresses(listener.getsockname()[1], [*_names(settings.ui_allowed_hosts), *(allow_host or [])])
         # As Dagster's own programs find the instance; a deployment has one elsewhere.

@@ -7,10 +7,11 @@ import typer
 
 from ghl_pipeline.cli.output import err, out
 from ghl_pipeline.cli.session import database
+from ghl_pipeline.listening import listen
 from ghl_pipeline.settings import Settings, load_settings
 from ghl_pipeline.webhooks.receiving.receiver import GHL_PATH, HEALTH_PATH, SECRET_HEADER, SECRET_PATHS
 from ghl_pipeline.webhooks.receiving.scraping import METRICS_PATH
-from ghl_pipeline.webhooks.receiving.serving import DEFAULT_PORT, listen, serve
+from ghl_pipeline.webhooks.receiving.serving import DEFAULT_PORT, serve
 
 
 def webhooks(
@@ -22,11 +23,9 @@ def webhooks(
     settings = load_settings()
     with database(settings):
         pass  # said here, once: that it is missing, or not migrated
-    listener = listen(host, port)
+    listener = listen(host, port, server="The receiver")
     for line in _about(settings):
         err.print(line, soft_wrap=True, markup=False)
-    # Connections queue up from here on, so the URL is as good as served.
-    listener.listen(2048)
     name = f"[{host}]" if ":" in host else host
     out.print(f"http://{name}:{listener.getsockname()[1]}", markup=False)
     verbose = logging.getLogger().isEnabledFor(logging.INFO)

@@ -1,4 +1,4 @@
-"""The UI's server: where it listens, who may be let in there, how it starts and how it ends."""
+"""The UI's server: who may be let in where it listens, how it starts and how it ends."""
 
 import contextlib
 import ipaddress
@@ -15,7 +15,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ghl_pipeline.errors import InvalidInput
-from ghl_pipeline.privacy import redaction
 
 log = logging.getLogger(__name__)
 
@@ -25,34 +24,6 @@ MOST_FRAME_BYTES: Final = 1024 * 1024
 # code server) is left. Supervisors kill after 10 s.
 ANSWER_WITHIN_SECONDS: Final = 3
 END_WITHIN_SECONDS: Final = 5.0
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket at exactly this address and port; another port would not be found by whoever looks for the UI.
-
-    Args:
-        host: a name or an address, of IPv4 or IPv6.
-        port: 0 for any free one.
-
-    Raises:
-        InvalidInput: there is no such address here, or the port is taken.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise InvalidInput(f"{host} is no address of this machine ({error.strerror}). Give another --host.") from None
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-        listener.listen(512)
-    except OSError as error:
-        listener.close()
-        raise InvalidInput(
-            f"The UI cannot listen at {host} port {port} ({os.strerror(error.errno or 0)}). Stop what listens there "
-            "(another `ghl-pipeline dev` or `ui`?), or give another --port."
-        ) from None
-    return listener
 
 
 def require_guarded(listener: socket.socket, *, has_password: bool, behind_proxy: bool) -> None:
@@ -75,13 +46,6 @@ def url_of(listener: socket.socket) -> str:
     """Where the UI is, with the address that is listened at."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def log_like_a_server(level: int) -> None:
-    """Lines with the time, for a log file; of the libraries only what went wrong."""
-    redaction.install()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-    logging.getLogger("ghl_pipeline").setLevel(level)
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:

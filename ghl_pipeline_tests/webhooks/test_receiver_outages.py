@@ -216,11 +216,11 @@ def test_a_thread_that_never_ends_does_not_keep_the_process(settings: Settings, 
     program = (
         "import sys, threading, time\n"
         "from ghl_pipeline.settings import load_settings\n"
+        "from ghl_pipeline.listening import listen\n"
         "from ghl_pipeline.webhooks.receiving import serving\n"
-        "listener = serving.listen('127.0.0.1', 0)\n"
+        "listener = listen('127.0.0.1', 0, server='it')\n"
         "threading.Thread(target=time.sleep, args=(60,)).start()\n"
         "print(listener.getsockname()[1], flush=True)\n"
-        "listener.listen()\n"
         "serving.serve(load_settings(), listener)\n"
     )
     environment = os.environ | settings.as_environment()

@@ -29,8 +29,7 @@ from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
 from ghl_pipeline.database.connection import database_urls, opened, unavailable
-from ghl_pipeline.errors import InvalidInput
-from ghl_pipeline.privacy import redaction
+from ghl_pipeline.listening import log_like_a_server
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.inbox.store_events import Suspects, store_deliveries
 from ghl_pipeline.webhooks.receiving.bodies import Bodies
@@ -199,41 +198,6 @@ async def _stop_with_parent() -> None:
         loop.remove_reader(parent.sentinel)
     log.error("the parent process is gone; stopping")
     signal.raise_signal(signal.SIGTERM)
-
-
-def log_like_a_server(level: int) -> None:
-    """Lines with the time, for a log file; of uvicorn only what went wrong."""
-    redaction.install()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-    logging.getLogger("ghl_pipeline").setLevel(level)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket on which the receiver will take connections.
-
-    Args:
-        host: a name or an address, of IPv4 or IPv6.
-        port: 0 for any free one.
-
-    Raises:
-        InvalidInput: there is no such address here, or the port is taken.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise InvalidInput(f"{host} is no address of this machine ({error.strerror}). Give another --host.") from None
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise InvalidInput(
-            f"The receiver cannot listen at {host} port {port} ({os.strerror(error.errno or 0)}). Give another --host "
-            "or --port, or stop what listens there."
-        ) from None
-    return listener
 
 
 def most_connections() -> int:
