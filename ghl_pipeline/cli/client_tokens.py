@@ -11,7 +11,7 @@ from ghl_pipeline.cli.session import database
 from ghl_pipeline.ghl.errors import GhlError
 from ghl_pipeline.locations import clients as registry
 from ghl_pipeline.locations.opening import client_opener
-from ghl_pipeline.locations.rotation import begin_rotation, store_rotation, tried
+from ghl_pipeline.locations.rotation import begin_rotation, store_rotation, tried, untried
 from ghl_pipeline.privacy.tokens import TokenCipher
 from ghl_pipeline.settings import load_settings
 
@@ -47,7 +47,9 @@ def rotate_token(
         cipher = TokenCipher.from_settings(settings)
         with engine.connect() as connection:
             rotation = begin_rotation(connection, cipher, which, token)
-        if not no_check:
+        if no_check:
+            rotation = untried(rotation)
+        else:
             try:
                 rotation = asyncio.run(tried(rotation, client_opener(settings, engine, interactive=True)))
             except GhlError as error:

@@ -92,6 +92,23 @@ async def tried(rotation: Rotation, open_client: OpenClient) -> Rotation:
     return rotation
 
 
+def untried(rotation: Rotation) -> Rotation:
+    """The same rotation, of a token that cannot be tried because GHL does not answer.
+
+    Raises:
+        InvalidInput: two tokens are stored already. One of them would go, and it may be the one that works.
+    """
+    access = rotation.access
+    if access.previous_token is not None:
+        raise InvalidInput(
+            f"Location {access.location_id} was given a new token lately, and its old one is in reserve until "
+            f"{access.previous_until:%Y-%m-%d %H:%M} UTC. A third one, untried, could push out the one that works, so "
+            "nothing was stored. Run the command without --no-check when GHL answers; or, if you are sure of the new "
+            "token, store it alone with `ghl-pipeline clients set-token`"
+        )
+    return rotation
+
+
 async def _ask(access: LocationAccess, token: SecretStr, open_client: OpenClient) -> None:
     only = replace(access, token=token, previous_token=None, previous_until=None)
     async with open_client(only) as client:

@@ -37,6 +37,7 @@ from ghl_pipeline.locations.rotation import (
     forget_previous_tokens,
     store_rotation,
     tried,
+    untried,
 )
 from ghl_pipeline.operations.doctor import examine_locations
 from ghl_pipeline.operations.findings import Check, Level
@@ -74,6 +75,8 @@ class Rotating:
             rotation = begin_rotation(connection, self.cipher, self.ghl.id, SecretStr(new))
         if check:
             rotation = asyncio.run(tried(rotation, client_opener(self.settings, self.engine, interactive=True)))
+        else:
+            rotation = untried(rotation)
         with self.engine.begin() as connection:
             return store_rotation(connection, self.cipher, rotation)
 
@@ -190,6 +193,19 @@ def test_a_second_rotation_keeps_the_token_that_works(place: Rotating) -> None:
     kept = place.access().previous_token
     assert kept is not None
     assert kept.get_secret_value() == new
+
+
+def test_a_second_token_that_cannot_be_tried_does_not_push_out_the_one_that_may_work(place: Rotating) -> None:
+    place.rotate("pit-mistyped")
+    before = place.stored()
+    with pytest.raises(InvalidInput, match="could push out the one that works") as raised:
+        place.rotate("pit-mistyped-again")
+    assert "clients set-token" in str(raised.value)
+    assert "pit-" not in str(raised.value)
+    assert place.stored() == before
+    place.end_overlap()
+    place.rotate("pit-mistyped-again")
+    assert place.stored() != before
 
 
 def test_set_token_and_an_import_forget_the_one_before(place: Rotating) -> None:
