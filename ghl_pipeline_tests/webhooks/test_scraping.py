@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import httpx
@@ -121,6 +122,26 @@ def test_a_database_that_hangs_costs_its_values_and_not_the_scrape(
     assert value(values, "database_up") == 0
     assert value(values, "receiver_waiting") == 0
     assert not [name for name, _ in values if name == "ghl_pipeline_events_pending"]
+
+
+def test_more_scrapes_than_can_be_written_at_once_are_told_to_come_back(
+    receiver: RunningReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = threading.Event()
+
+    def slow(*args: object) -> bytes:
+        ends.wait(30)
+        return b""
+
+    assert receiver.get("/metrics").status_code == 200
+    monkeypatch.setattr(scraping, "exposed", slow)
+    with ThreadPoolExecutor(30) as pool:
+        answers = [pool.submit(receiver.get, "/metrics") for _ in range(30)]
+        refused = next(as_completed(answers)).result()
+        ends.set()
+        codes = {each.result().status_code for each in answers}
+    assert refused.status_code == 503
+    assert codes == {200, 503}
 
 
 def test_scrapes_in_quick_succession_read_the_database_once(

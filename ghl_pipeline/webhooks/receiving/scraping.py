@@ -147,14 +147,17 @@ class Scraping:
         """Everything that is known, in Prometheus's format.
 
         Raises:
-            HTTPException: 404, whoever may not read it.
+            HTTPException: 404, whoever may not read it; 503, too many ask at once.
         """
         is_closed = self.token is None and not self.open_to_this_machine
         if is_closed or not may_read(request, self.token):
             raise HTTPException(HTTPStatus.NOT_FOUND)
         reading = await self._reader.latest()
         # A text without the database's values is short.
-        content = self._text(None) if reading is None else await self._writer.run(self._text, reading)
+        try:
+            content = self._text(None) if reading is None else await self._writer.run(self._text, reading)
+        except NoFreeThread:
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "busy") from None
         return Response(content, headers={"content-type": CONTENT_TYPE})
 
     def _text(self, reading: Reading | None) -> bytes:
