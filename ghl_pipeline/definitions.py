@@ -53,7 +53,12 @@ from ghl_pipeline.operations.housekeeping import (
 from ghl_pipeline.operations.jobs import keep_house, report_operations
 from ghl_pipeline.operations.reruns import Rerunnable
 from ghl_pipeline.operations.schedules import housekeeping_schedule, operations_report_schedule
-from ghl_pipeline.operations.sensors import alert_delivery_sensor, alert_failures_sensor, rerun_sensor
+from ghl_pipeline.operations.sensors import (
+    alert_delivery_sensor,
+    alert_failures_sensor,
+    report_after_failure_sensor,
+    rerun_sensor,
+)
 from ghl_pipeline.orchestration.asked_runs import Work
 from ghl_pipeline.orchestration.rerun_rules import RerunRules
 from ghl_pipeline.orchestration.standings import use_rules
@@ -253,6 +258,7 @@ def build_defs(resources: Mapping[str, object] | None = None, *, automation: boo
                 [hydrate_leads, import_messages, sync_crm, refresh_availability, sync_senders, reconcile_events],
                 sensors_on,
             ),
+            report_after_failure_sensor(sensors_on),
             alert_failures_sensor(dg.DefaultSensorStatus.RUNNING),
             alert_delivery_sensor(dg.DefaultSensorStatus.RUNNING),
         ],

@@ -1,4 +1,4 @@
-"""Asks again for what failed, was stopped, or never had its turn; tells of what failed."""
+"""Asks again for what failed, was stopped, or never had its turn; tells of what failed; renews the checks after it."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -6,11 +6,13 @@ from typing import Final
 
 import dagster as dg
 import msgspec
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from sqlalchemy import Engine
 
 from ghl_pipeline.operations.alerting.alerting import Alerting
 from ghl_pipeline.operations.alerting.noting import FailedRun
+from ghl_pipeline.operations.jobs import report_operations
 from ghl_pipeline.operations.reruns import Chosen, Rerunnable, choose
 from ghl_pipeline.operations.settling import runs_at_work, settle, settle_lost
 from ghl_pipeline.operations.waiting import WaitingWork, held_locations, waiting_work
@@ -24,6 +26,7 @@ from ghl_pipeline.orchestration.asked_runs import (
 )
 from ghl_pipeline.orchestration.history import RETRY_NUMBER_TAG
 from ghl_pipeline.orchestration.holds import release_where_somebody_acted
+from ghl_pipeline.orchestration.partition_sync import IN_PROGRESS
 from ghl_pipeline.orchestration.rerun_rules import Cause
 
 RERUN_TAG: Final = "ghl_pipeline/rerun"
@@ -147,6 +150,42 @@ def _in_words(chosen: Mapping[str, Chosen], waiting: list[WaitingWork], held: in
     if held:
         said.append(f"{held} are held until somebody acts (ghl-pipeline status)")
     return "; ".join(said) or "nothing failed"
+
+
+# --- checks
+
+# A run of assets from the UI takes the assets' checks along; the jobs of schedules and sensors leave them out. If such
+# a run fails, Dagster skips the checks and shows each as "execution failed", whatever it would have said: just then,
+# when somebody looks. They are right again once they are evaluated.
+
+
+def report_after_failure_sensor(default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+    """The sensor, with the status it has before somebody switches it in the UI."""
+
+    @dg.sensor(
+        name="report_after_failure",
+        job=report_operations,
+        # One page at a time, and a look at 10,000 locations takes some seconds.
+        minimum_interval_seconds=60,
+        default_status=default_status,
+        description="Renews the operator's page and all checks after a backfill or run of the UI that failed or was "
+        "stopped: it leaves the checks of its assets as 'execution failed'.",
+    )
+    def report_after_failure(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        pages = context.instance.get_run_records(filters=dg.RunsFilter(job_name=report_operations.name), limit=1)
+        if pages and pages[0].dagster_run.status in IN_PROGRESS:
+            return dg.SkipReason("a page is being made")
+        failed = context.instance.get_run_records(
+            filters=dg.RunsFilter(
+                job_name=IMPLICIT_ASSET_JOB_NAME,
+                statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED],
+                updated_after=pages[0].create_timestamp if pages else None,
+            ),
+            limit=1,
+        )
+        return dg.RunRequest() if failed else dg.SkipReason("no run of the UI failed since the last page")
+
+    return report_after_failure
 
 
 # --- alerts

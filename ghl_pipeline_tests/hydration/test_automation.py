@@ -287,7 +287,7 @@ def test_automation_is_off_until_somebody_switches_it_on() -> None:
     quiet, on = status_of(build_defs()), status_of(build_defs(automation=True))
     assert set(quiet) == {
         "location_partitions", "new_leads", "webhook_inbox", "reply_drafts", "rerun_failed",
-        "alert_failures", "alert_delivery",
+        "report_after_failure", "alert_failures", "alert_delivery",
         "nightly_hydration", "hourly_changes", "message_import", "hourly_reconcile", "hourly_crm", "weekly_crm",
         "availability", "hourly_senders", "operations_report", "daily_housekeeping",
     }  # fmt: skip
