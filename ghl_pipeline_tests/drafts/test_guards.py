@@ -79,11 +79,11 @@ def test_the_name_and_the_tone_of_a_client_may_look_like_a_link() -> None:
 
 
 LABELS = st.text(string.ascii_lowercase + string.digits + "\u00fc\u0430\u4f8b", min_size=1, max_size=12)
-ENDINGS = st.text(string.ascii_letters + "\u00fc\u0444\u4f8b", min_size=2, max_size=12)
+ENDINGS = st.text(string.ascii_lowercase + "\u00fc\u0444\u4f8b", min_size=2, max_size=12)
 UNSEEN = st.sampled_from("\u00ad\u200b\u200d\u2060\u180e\ufe0f\ufeff\U000e0020\u034f\u3164")
 
 
-@given(st.lists(LABELS, min_size=1, max_size=3), ENDINGS.filter(lambda each: each == each.lower()))
+@given(st.lists(LABELS, min_size=1, max_size=3), ENDINGS)
 def test_whatever_looks_like_a_host_is_refused(labels: list[str], ending: str) -> None:
     assert is_refused(f"See {'.'.join([*labels, ending])} now") or ".".join([*labels, ending]) == "sq.ft"
 

@@ -5,12 +5,14 @@ The server allows more than what is asked for, so that it counts what is too muc
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import URL, Engine
 
 from ghl_pipeline.ghl.throttle import Limits
+from ghl_pipeline.ghl.throttle_row import GUARD
 from ghl_pipeline.sandbox.world import Location
 from ghl_pipeline_tests.fixtures.sandbox import Sandbox
 from ghl_pipeline_tests.ghl.throttle_worker import Job, Report, report_of, start_worker, work
@@ -49,23 +51,34 @@ def workers(sandbox: Sandbox, database_url: URL) -> Workers:
     return Workers(sandbox, database_url)
 
 
+def limit_was_kept(sandbox: Sandbox, location: Location, reports: Sequence[Report], requests: int) -> None:
+    """Asserts that never more than so many requests left in 10 s, nor came to the server.
+
+    The guard is the jitter that a request may have on its way. On a machine that is jammed some take longer; where one
+    arrives then is no work of the throttle's, so that each of them may be one too many there.
+    """
+    sent = sorted(at for report in reports for at in report.sent[location.id])
+    assert min(later - earlier for earlier, later in zip(sent, sent[requests:], strict=False)) >= 10
+    jammed = sum(seconds > 10 * GUARD for report in reports for seconds in report.round_trips[location.id])
+    assert sandbox.stats(location.id)["highest_in_window"] <= requests + jammed
+
+
 @pytest.mark.parametrize("processes", [1, 4])
 def test_no_window_at_the_server_holds_more_than_the_limit(sandbox: Sandbox, workers: Workers, processes: int) -> None:
     location = sandbox.add_location(requests=1000)
     job = workers.job(location, requests=100, seconds=12)
-    workers.run(replace(job, limits=Limits(100, 10.0, 1_000_000, interactive=0)), processes)
-    stats = sandbox.stats(location.id)
-    assert stats["highest_in_window"] <= 100
-    assert stats["requests"] > 100  # two windows were begun
+    reports = workers.run(replace(job, limits=Limits(100, 10.0, 1_000_000, interactive=0)), processes)
+    limit_was_kept(sandbox, location, reports, 100)
+    assert sandbox.stats(location.id)["requests"] > 100  # two windows were begun
 
 
 def test_twenty_locations_keep_their_limits_each_for_itself(sandbox: Sandbox, workers: Workers) -> None:
     locations = [sandbox.add_location(requests=1000) for _ in range(20)]
     job = workers.job(*locations, requests=25, seconds=13, callers=1)
-    workers.run(replace(job, limits=Limits(25, 10.0, 1_000_000, interactive=0)), processes=2)
-    counts = [sandbox.stats(location.id) for location in locations]
-    assert max(count["highest_in_window"] for count in counts) <= 25
-    assert min(count["requests"] for count in counts) > 25
+    reports = workers.run(replace(job, limits=Limits(25, 10.0, 1_000_000, interactive=0)), processes=2)
+    for location in locations:
+        limit_was_kept(sandbox, location, reports, 25)
+        assert sandbox.stats(location.id)["requests"] > 25
 
 
 def test_even_processes_that_are_overloaded_send_no_more_than_the_limit(sandbox: Sandbox, workers: Workers) -> None:

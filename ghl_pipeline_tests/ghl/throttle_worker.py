@@ -40,13 +40,15 @@ class Report(msgspec.Struct, kw_only=True):
     waits: list[float] = []  # seconds on the limit, of each call that was answered
     cpu_seconds: float = 0.0
     sent: dict[str, list[float]] = {}  # by location, when its requests left; one clock for all processes
+    round_trips: dict[str, list[float]] = {}  # of the same requests, seconds until they were answered
 
 
 class _Noting:
-    """A throttle that also notes when the requests left."""
+    """A throttle that also notes when the requests left, and how long they took."""
 
-    def __init__(self, throttle: Throttle, sent: list[float]) -> None:
+    def __init__(self, throttle: Throttle, sent: list[float], round_trips: list[float]) -> None:
         self._sent = sent
+        self._round_trips = round_trips
         self._throttle = throttle
         self.acquire = throttle.acquire
         self.refused = throttle.refused
@@ -54,6 +56,7 @@ class _Noting:
 
     async def sent(self, at: float) -> None:
         self._sent.append(at)
+        self._round_trips.append(time.monotonic() - at)
         await self._throttle.sent(at)
 
 
@@ -91,7 +94,9 @@ def _client(job: Job, engine: Engine, location_id: str, report: Report) -> Abstr
         base_url=job.api_url,
         location_id=location_id,
         token=SecretStr(job.tokens[location_id]),
-        throttle=_Noting(throttle, report.sent.setdefault(location_id, [])),
+        throttle=_Noting(
+            throttle, report.sent.setdefault(location_id, []), report.round_trips.setdefault(location_id, [])
+        ),
         policy=RetryPolicy(max_attempts=5, max_429=100, deadline_seconds=600),
         timeout_seconds=30,
     )
