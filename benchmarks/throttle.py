@@ -10,24 +10,28 @@ that it refuses too. One row per situation:
 
 `python -m benchmarks.throttle` measures the harder ones in shorter windows, `--full` all of them in GHL's own, 100
 requests per 10 s. The shorter the window, the less jitter the guard covers: a busy machine shows in the short version
-first.
+first. At the end it tells what a reservation costs, which all processes ask of one database.
 """
 
 import contextlib
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import msgspec
+from sqlalchemy import Engine, text
 
 from benchmarks.harness import ROOT, BenchmarkFailed, Results, read_options
 from benchmarks.project import project
 from benchmarks.sandbox import SandboxLocation
-from ghl_pipeline.ghl.throttle import Limits
+from ghl_pipeline.ghl import throttle_row
+from ghl_pipeline.ghl.throttle import LEASE, Limits
 from ghl_pipeline.sandbox.limits import Limits as ServerLimits
 from ghl_pipeline.sandbox.limits import RateLimiter
 from ghl_pipeline.sandbox.process import READY, serve
@@ -211,6 +215,52 @@ def measure(
     return Measured(situation, locations, job.limits.interval_seconds, reports, report_of(beside) if beside else None)
 
 
+# --- one reservation
+
+RESERVATIONS = 300
+
+
+def reservations(engine: Engine) -> list[tuple[str, float, float]]:
+    """What a reservation takes, transaction and all: its name, milliseconds, and times an update of the same row."""
+    limits = Limits(90, 10.0, 1_000_000)
+    throttle_row.register(engine, "one reservation", limits)
+    plain = text("UPDATE location_throttle SET leased = leased WHERE location_id = 'one reservation'")
+
+    def update() -> None:
+        with engine.begin() as connection:
+            connection.execute(plain)
+
+    def reserve() -> None:
+        throttle_row.reserve(engine, "one reservation", LEASE, limits)
+
+    def read() -> None:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def nothing() -> None:
+        pass
+
+    for _ in range(20):
+        reserve()  # until the row remembers as much as it ever will, and the connection has its plan
+    base = milliseconds(update, nothing)
+    took = {
+        "prepared on its connection": milliseconds(reserve, nothing),
+        "after a read that was rolled back": milliseconds(reserve, read),
+    }
+    return [(name, each, each / base) for name, each in took.items()]
+
+
+def milliseconds(timed: Callable[[], None], before: Callable[[], None]) -> float:
+    """The median."""
+    took = []
+    for _ in range(RESERVATIONS):
+        before()
+        began = time.perf_counter()
+        timed()
+        took.append(1000 * (time.perf_counter() - began))
+    return statistics.median(took)
+
+
 def main() -> None:
     """Measures every situation, one after the other."""
     options = read_options("throttle", QUESTION)
@@ -241,12 +291,19 @@ def main() -> None:
                 callers=situation.callers,
             )
             measured.append(measure(situation, crowd, job, interval_seconds / 5))
+        costs = reservations(databases.engine)
     rows = [each.row(server.arrivals, windows) for each in measured]
     results.table(
         f"{windows} windows of {interval_seconds:g} s",
         COLUMNS,
         rows,
         "Of 20 locations the slowest is shown. CPU is that of the backfills' processes with their HTTP client.",
+    )
+    results.table(
+        f"A reservation of up to {LEASE} slots",
+        ("", "ms", "times a plain update of the row"),
+        costs,
+        "With its transaction; psycopg drops what is prepared on a connection when one is rolled back.",
     )
     results.close()
 
