@@ -39,12 +39,12 @@ MOST_RESTARTS = 5
 # A program that should run for ever and ended with 0 all the same, as Dagster does when its daemon was killed.
 ENDED_BY_ITSELF = 1
 AUTOMATION_ON = (
-    "Schedules and sensors start work by themselves (GHL_PIPELINE_AUTOMATION=true), except those switched off in the "
-    "UI under Automation."
+    "Schedules and sensors start work by themselves (--automation or GHL_PIPELINE_AUTOMATION=true), except those "
+    "switched off in the UI under Automation."
 )
 AUTOMATION_OFF = (
     "Schedules and sensors start no work by themselves, except those switched on in the UI under Automation. To have "
-    "them on: GHL_PIPELINE_AUTOMATION=true"
+    "them on: --automation, or GHL_PIPELINE_AUTOMATION=true"
 )
 
 
@@ -66,17 +66,26 @@ def dev(
     live: Annotated[
         bool | None, typer.Option("--live/--demo", help="Your clients, or the demo. Default: your clients, if any.")
     ] = None,
+    automation: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether schedules and sensors start work by themselves. Default: in the demo they do, for your "
+            "clients as GHL_PIPELINE_AUTOMATION says."
+        ),
+    ] = None,
 ) -> None:
     """Run the UI, daemon and webhook receiver here; work on your clients starts by itself only when switched on."""
     settings = load_settings()
     with ExitStack() as stack:
         if live is None:
             live = _has_clients(settings)
+        if live and automation is not None:
+            settings = settings.model_copy(update={"automation": automation})
         if live:
             err.print("Serving your clients. Work on them asks the real GHL.", soft_wrap=True)
             err.print(AUTOMATION_ON if settings.automation else AUTOMATION_OFF, soft_wrap=True)
         else:
-            settings = _start_demo(settings, stack, webhook_port)
+            settings = _start_demo(settings, stack, webhook_port, automation=automation is not False)
         with database(settings) as engine, open_instance(settings) as instance, engine.connect() as connection:
             sync_partitions(instance, active_locations(connection))
         err.print(
@@ -95,7 +104,7 @@ def _has_clients(settings: Settings) -> bool:
         return bool(list_clients(connection))
 
 
-def _start_demo(settings: Settings, stack: ExitStack, webhook_port: int) -> Settings:
+def _start_demo(settings: Settings, stack: ExitStack, webhook_port: int, *, automation: bool) -> Settings:
     """The sandbox that fits the demo's databases, which are made first if there are none; both know of each other."""
     profile = demo_profile(settings)
     size = profile.size()
@@ -121,7 +130,7 @@ def _start_demo(settings: Settings, stack: ExitStack, webhook_port: int) -> Sett
     )
     keys = sandbox.ask("/_sandbox/webhook-keys")
     signing = {"webhook_ed25519_keys": keys["ed25519"], "webhook_rsa_keys": keys["rsa"]}
-    return profile.with_sandbox(known_sandbox(sandbox)).model_copy(update={"automation": True, **signing})
+    return profile.with_sandbox(known_sandbox(sandbox)).model_copy(update={"automation": automation, **signing})
 
 
 def _print_order(what: str, sandbox: SandboxProcess, order: Mapping[str, object]) -> None:

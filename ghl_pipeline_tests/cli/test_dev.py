@@ -58,19 +58,25 @@ def settings_of(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("variable", "on", "told"),
-    [(None, False, "start no work"), ("false", False, "start no work"), ("true", True, "start work by themselves")],
+    ("variable", "option", "on", "told"),
+    [
+        (None, [], False, "start no work"),
+        ("false", [], False, "start no work"),
+        ("true", [], True, "start work by themselves"),
+        ("false", ["--automation"], True, "start work by themselves"),
+        ("true", ["--no-automation"], False, "start no work"),
+    ],
 )
 def test_for_clients_work_starts_by_itself_only_where_that_is_switched_on(
-    variable: str | None, on: bool, told: str, cli: Cli, add_client: AddClient, started: list[Mapping[str, str]],
-    monkeypatch: pytest.MonkeyPatch,
+    variable: str | None, option: list[str], on: bool, told: str, cli: Cli, add_client: AddClient,
+    started: list[Mapping[str, str]], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     add_client()
     if variable is None:
         monkeypatch.delenv("GHL_PIPELINE_AUTOMATION")
     else:
         monkeypatch.setenv("GHL_PIPELINE_AUTOMATION", variable)
-    ended = cli("dev")
+    ended = cli("dev", *option)
     assert ended.code == 0
     assert "Serving your clients" in ended.err
     assert told in ended.err
@@ -78,16 +84,17 @@ def test_for_clients_work_starts_by_itself_only_where_that_is_switched_on(
     assert settings_of(started[0], monkeypatch).automation is on
 
 
-def test_the_demo_has_everything_on_and_nothing_of_the_real_databases(
-    cli: Cli, project: Settings, database_url: URL, administration: Connection, instance: DagsterInstance,
-    started: list[Mapping[str, str]], own_environment: Path, monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("option", "on"), [([], True), (["--no-automation"], False)])
+def test_the_demo_has_everything_on_unless_told_otherwise_and_nothing_of_the_real_databases(
+    option: list[str], on: bool, cli: Cli, project: Settings, database_url: URL, administration: Connection,
+    instance: DagsterInstance, started: list[Mapping[str, str]], own_environment: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     variables = project.as_environment() | {"GHL_PIPELINE_AUTOMATION": "false"}
     (own_environment / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
     monkeypatch.setattr(dev, "FIRST_SAMPLE", demo_profile.SampleSize(locations=1, leads=5, seed=7))
     instance.add_dynamic_partitions("location", ["C6HxU0gdMY76stvsY7nT"])
     try:
-        ended = cli("dev")  # there is no client
+        ended = cli("dev", *option)  # there is no client
     finally:
         for name in (f"{database_url.database}_demo", f"{database_url.database}_demo_dagster"):
             administration.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
@@ -95,7 +102,7 @@ def test_the_demo_has_everything_on_and_nothing_of_the_real_databases(
     assert "Serving the demo: 1 locations" in ended.err
     assert instance.get_dynamic_partitions("location") == ["C6HxU0gdMY76stvsY7nT"]
     child = settings_of(started[0], monkeypatch)
-    assert child.automation is True
+    assert child.automation is on
     assert child.api_url != project.api_url
     for url, name in ((child.database_url, "demo"), (child.dagster_database_url, "demo_dagster")):
         assert url is not None

@@ -52,11 +52,10 @@ def free_port() -> int:
 def serving(log: Path) -> Iterator[str]:
     """`ghl-pipeline dev --demo` with its databases on the tests' server; the UI's URL when its code is loaded."""
     port = free_port()
-    command = [PROGRAM, "dev", "--demo", "--port", str(port), "--webhook-port", str(free_port())]
-    # The only one to start work is who walks: every ten minutes a schedule would do the locations that nobody did yet.
-    environment = os.environ | {"GHL_PIPELINE_AUTOMATION": "false"}
+    # The only one to start work is who walks: every few minutes a schedule would do locations that nobody did yet.
+    command = [PROGRAM, "dev", "--demo", "--no-automation", "--port", str(port), "--webhook-port", str(free_port())]
     with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:
         give_up_at = time.monotonic() + UP_WITHIN_SECONDS
@@ -144,10 +143,14 @@ def test_a_backfill_of_three_locations_is_started_and_read_in_a_browser(pictures
             viewport={"width": WIDTH, "height": HEIGHT},
         )
         walk = Walk(context.new_page(), url, pictures)
-        locations = first_locations(walk)
-        launch_backfill(walk, locations[:3])
-        see_it_done(walk)
-        read_materialization(walk, locations[0])
+        try:
+            locations = first_locations(walk)
+            launch_backfill(walk, locations[:3])
+            see_it_done(walk)
+            read_materialization(walk, locations[0])
+        except BaseException:
+            walk.keep("failed")
+            raise
         context.close()
     assert walk.wrong == []
 
