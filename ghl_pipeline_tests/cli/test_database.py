@@ -1,7 +1,6 @@
 """`ghl-pipeline db`, and what every command says when the database cannot be used."""
 
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from sqlalchemy import URL, Connection, Engine, make_url, text
 from ghl_pipeline.database.connection import create_engine
 from ghl_pipeline.settings import Settings
 from ghl_pipeline_tests.cli.conftest import PROGRAM, Cli, run_process
+from ghl_pipeline_tests.fixtures.names import own_name
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_server_that_does_not_answer_is_named_without_the_password(
 def test_dagsters_database_that_may_not_be_created_is_named_with_the_statement_to_run(
     cli: Cli, project: Settings, administration: Connection, database_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    role = f"ghl_pipeline_test_{secrets.token_hex(4)}"
+    role = f"ghl_pipeline_test_{own_name()}"
     administration.execute(text(f"CREATE ROLE {role} LOGIN PASSWORD 'powerless'"))
     try:
         url = database_url.set(drivername="postgresql", username=role, password="powerless", database=f"{role}_dagster")

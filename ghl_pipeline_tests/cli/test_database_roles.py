@@ -1,7 +1,6 @@
 """`db roles` and the logins, as a person runs them."""
 
 import re
-import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -10,12 +9,13 @@ from sqlalchemy import URL, Connection, Engine, text
 from ghl_pipeline.database.connection import create_engine
 from ghl_pipeline.settings import Settings
 from ghl_pipeline_tests.cli.conftest import AddClient, Cli
+from ghl_pipeline_tests.fixtures.names import own_name
 
 
 @pytest.fixture
 def login(administration: Connection) -> Iterator[str]:
     """A name for a login; dropped at the end."""
-    name = f"test_{secrets.token_hex(5)}"
+    name = f"test_{own_name()}"
     yield name
     administration.execute(text(f"DROP ROLE IF EXISTS {name}"))
 

@@ -1,6 +1,5 @@
 """URLs from settings, the two databases, the engine's promises, and what is said when a connection fails."""
 
-import secrets
 import socket
 import traceback
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from ghl_pipeline.database.connection import (
 )
 from ghl_pipeline.errors import ConfigurationError, DatabaseUnavailable
 from ghl_pipeline.settings import Settings
+from ghl_pipeline_tests.fixtures.names import own_name
 
 PASSWORD = "s3cr3t/pass"
 
@@ -34,7 +34,7 @@ def settings(**values: str) -> Settings:
 @pytest.fixture
 def urls(administration: Connection, database_server: URL) -> Iterator[DatabaseUrls]:
     """Two databases of which neither exists yet."""
-    name = f"ghl_pipeline_test_{secrets.token_hex(4)}_connection"
+    name = f"ghl_pipeline_test_{own_name()}_connection"
     app = database_server.set(database=name)
     dagster = app.set(database=f"{name}_dagster", drivername="postgresql+psycopg2")
     yield DatabaseUrls(app=app, dagster=dagster)
@@ -45,7 +45,7 @@ def urls(administration: Connection, database_server: URL) -> Iterator[DatabaseU
 @pytest.fixture
 def powerless(administration: Connection, database_server: URL) -> Iterator[URL]:
     """The server's `postgres` database as a role that may log in and nothing else."""
-    role = f"ghl_pipeline_test_{secrets.token_hex(4)}"
+    role = f"ghl_pipeline_test_{own_name()}"
     administration.execute(text(f"CREATE ROLE {role} LOGIN PASSWORD 'powerless'"))
     yield database_server.set(username=role, password="powerless")
     administration.execute(text(f"DROP ROLE {role}"))

@@ -1,7 +1,6 @@
 """The real receiver and a real run, each under its own login and nothing more."""
 
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from ghl_pipeline.orchestration.partition_sync import sync_partitions
 from ghl_pipeline.orchestration.runs import open_instance
 from ghl_pipeline.settings import Settings
 from ghl_pipeline.webhooks.receiving.receiver import HEALTH_PATH
+from ghl_pipeline_tests.fixtures.names import own_name
 from ghl_pipeline_tests.fixtures.project import add_sample_agency
 from ghl_pipeline_tests.fixtures.receiver import (
     SenderKeys,
@@ -43,7 +43,7 @@ def login(engine: Engine, database_url: URL, dagster_url: URL) -> Iterator[AddLo
     made = []
 
     def add(role: str) -> tuple[str, str]:
-        name, password = f"test_{secrets.token_hex(5)}", new_password()
+        name, password = f"test_{own_name()}", new_password()
         with engine.begin() as connection:
             add_login(connection, name, role, password)
         made.append(name)

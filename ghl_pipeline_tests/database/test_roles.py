@@ -1,7 +1,6 @@
 """What receiver, worker and viewers may do in a real database, and what they may not."""
 
 import re
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from ghl_pipeline.database.roles import (
 from ghl_pipeline.database.tables import metadata
 from ghl_pipeline.errors import DatabaseUnavailable, InvalidInput
 from ghl_pipeline.orchestration.dagster_tables import make_dagster_tables
+from ghl_pipeline_tests.fixtures.names import own_name
 
 LogIn = Callable[..., Engine]
 
@@ -70,7 +70,7 @@ def log_in(plan: Plan, engine: Engine, database_url: URL) -> Iterator[LogIn]:
     made: list[tuple[str, Engine]] = []
 
     def logged_in(role: str, *, clients: list[int] | None = None, database: URL | None = None) -> Engine:
-        name, password = f"test_{secrets.token_hex(5)}", new_password()
+        name, password = f"test_{own_name()}", new_password()
         with engine.begin() as connection:
             add_login(connection, name, role, password)
             if clients is not None:
@@ -413,7 +413,7 @@ def test_the_printed_statements_do_the_same(
 def test_who_had_rights_before_is_named_because_row_security_hides_the_rows(
     urls: DatabaseUrls, engine: Engine, administration: Connection
 ) -> None:
-    name = f"dashboard_{secrets.token_hex(4)}"
+    name = f"dashboard_{own_name()}"
     administration.execute(text(f"CREATE ROLE {name}"))
     try:
         with engine.begin() as connection:

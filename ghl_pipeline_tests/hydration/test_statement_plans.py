@@ -6,7 +6,6 @@ statistics of it are made. So each statement is planned for its values and for a
 """
 
 import re
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ghl_pipeline.hydration.outcomes import Outcome
 from ghl_pipeline.hydration.plan import Plan, Way
 from ghl_pipeline.hydration.resolve import LeadKey, Resolution
 from ghl_pipeline.hydration.work_list import ASKED, ELIGIBLE_REASONS, Scope, WorkList
+from ghl_pipeline_tests.fixtures.names import own_name
 
 CLIENTS, LEADS, PAGE = 5, 20_000, 500
 HALF = LEADS // 2
@@ -128,7 +128,7 @@ def repeated_reads(plan: Node) -> set[str]:
 
 @contextmanager
 def _database(administration: Connection, server: URL, template: str) -> Iterator[Engine]:
-    name = f"{template.removesuffix('template')}{secrets.token_hex(4)}"
+    name = f"{template.removesuffix('template')}{own_name()}"
     administration.execute(text(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"))
     engine = create_engine(server.set(database=name))
     yield engine
