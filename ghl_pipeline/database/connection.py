@@ -47,6 +47,14 @@ CLIENT_KEEPALIVES: Final = {
     "tcp_user_timeout": GONE_AFTER_MS,
 }
 
+# And of the server's side, as options of a session.
+SERVER_KEEPALIVES: Final = (
+    f"-c tcp_keepalives_idle={KEEPALIVE_SECONDS}",
+    "-c tcp_keepalives_interval=10",
+    f"-c tcp_keepalives_count={KEEPALIVE_PROBES}",
+    f"-c tcp_user_timeout={GONE_AFTER_MS}",
+)
+
 _ACCEPTED_DRIVERS: Final = ("postgres", "postgresql", APP_DRIVER)
 _SECRET_PARAMETERS: Final = ("password", "sslpassword", "passfile")
 # libpq puts where and what it tried before the reason; a server's refusal follows FATAL.
@@ -220,10 +228,7 @@ def create_engine(
             "-c timezone=UTC",
             f"-c statement_timeout={statement_timeout_seconds}s",
             f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_SECONDS}s",
-            f"-c tcp_keepalives_idle={KEEPALIVE_SECONDS}",
-            "-c tcp_keepalives_interval=10",
-            f"-c tcp_keepalives_count={KEEPALIVE_PROBES}",
-            f"-c tcp_user_timeout={GONE_AFTER_MS}",
+            *SERVER_KEEPALIVES,
         ]
     )
     engine = sqlalchemy.create_engine(

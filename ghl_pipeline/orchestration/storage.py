@@ -10,12 +10,22 @@ from typing import Self
 from dagster._config.config_schema import UserConfigSchema
 from dagster._serdes.config_class import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
+from sqlalchemy import URL
 
-from ghl_pipeline.database.connection import CLIENT_KEEPALIVES, database_urls, ensure_databases
+from ghl_pipeline.database.connection import (
+    CLIENT_KEEPALIVES,
+    SERVER_KEEPALIVES,
+    database_urls,
+    ensure_databases,
+)
 from ghl_pipeline.privacy import redaction
 from ghl_pipeline.settings import load_settings
 
-STATEMENT_TIMEOUT_MS = 60_000
+# Dagster writes an asset's row in a transaction. A machine that is lost in the middle of one keeps it locked, and every
+# location's events of that asset wait for it: the server ends such a session, and those that wait outlast it. With
+# equal times, runs on other machines failed at the moment in which the row was free again.
+IDLE_IN_TRANSACTION_TIMEOUT_SECONDS = 30
+STATEMENT_TIMEOUT_MS = 120_000
 RECYCLE_CONNECTIONS_SECONDS = 3600
 # One connection is kept per storage; more are opened while threads need them (history calls of many locations).
 MORE_CONNECTIONS = 20
@@ -46,11 +56,9 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         redaction.install()
         urls = database_urls(load_settings())
         ensure_databases(urls)
-        # Of the URL's own, what it says of them comes first.
-        url = urls.dagster.set(
-            query={**{name: str(value) for name, value in CLIENT_KEEPALIVES.items()}, **urls.dagster.query}
+        storage = cls(
+            postgres_url=_with_timeouts(urls.dagster).render_as_string(hide_password=False), inst_data=inst_data
         )
-        storage = cls(postgres_url=url.render_as_string(hide_password=False), inst_data=inst_data)
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             part.optimize_for_webserver(
                 statement_timeout=STATEMENT_TIMEOUT_MS,
@@ -58,3 +66,15 @@ class PooledPostgresStorage(DagsterPostgresStorage):
                 max_overflow=MORE_CONNECTIONS,
             )
         return storage
+
+
+def _with_timeouts(url: URL) -> URL:
+    """The URL with what lets either side notice that the other is gone. What it says of that itself holds."""
+    own = url.query.get("options", "")
+    options = [
+        f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_SECONDS}s",
+        *SERVER_KEEPALIVES,
+        *([own] if isinstance(own, str) else own),
+    ]
+    keepalives = {name: str(value) for name, value in CLIENT_KEEPALIVES.items()}
+    return url.set(query={**keepalives, **url.query, "options": " ".join(options).strip()})

@@ -14,10 +14,12 @@ import pytest
 from dagster import DagsterInstance
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
-from sqlalchemy import Engine, QueuePool
+from sqlalchemy import Engine, QueuePool, make_url, text
+from sqlalchemy.exc import DBAPIError
 
+from ghl_pipeline.database.connection import GONE_AFTER_MS
 from ghl_pipeline.definitions import build_defs
-from ghl_pipeline.orchestration import launcher
+from ghl_pipeline.orchestration import launcher, storage
 from ghl_pipeline.orchestration.launcher import HealthCheckedRunLauncher
 from ghl_pipeline.orchestration.processes import PROCESS_TAG, is_gone, process_tag, this_process
 from ghl_pipeline.orchestration.storage import PooledPostgresStorage
@@ -35,6 +37,37 @@ def test_the_storage_speaks_psycopg2_through_a_pool(instance: DagsterInstance) -
         engine: Engine = vars(part)["_engine"]  # what is checked here is not public
         assert isinstance(engine.pool, QueuePool)
         assert engine.url.drivername == "postgresql+psycopg2"
+
+
+def test_a_machine_lost_in_the_middle_of_a_write_keeps_the_others_waiting_for_a_moment_only(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row of an asset is everybody's: whoever has it locked holds up the events of all locations."""
+    monkeypatch.setattr(storage, "IDLE_IN_TRANSACTION_TIMEOUT_SECONDS", 1)
+    lost = cast(Any, PooledPostgresStorage.from_config_value(None, {}).event_log_storage)
+    with pytest.raises(DBAPIError), lost.index_transaction() as connection:  # noqa: PT012 - it ends while others wait
+        connection.execute(text("""INSERT INTO asset_keys (asset_key) VALUES ('["one"]')"""))
+        instance.report_runless_asset_event(dg.AssetMaterialization("one"))
+        connection.execute(text("SELECT 1"))
+    assert instance.get_latest_materialization_event(dg.AssetKey("one")) is not None
+
+
+def test_whoever_waits_for_a_lost_machine_outlasts_it(instance: DagsterInstance) -> None:
+    engine = cast(Engine, cast(Any, instance.event_log_storage)._engine)
+    names = "statement_timeout", "idle_in_transaction_session_timeout"
+    with engine.connect() as connection:
+        told = {name: connection.execute(text(f"SHOW {name}")).scalar_one() for name in names}
+    assert told == {"statement_timeout": "2min", "idle_in_transaction_session_timeout": "30s"}
+    assert storage.STATEMENT_TIMEOUT_MS >= 1.5 * GONE_AFTER_MS
+
+
+def test_what_the_url_says_of_its_sessions_holds(monkeypatch: pytest.MonkeyPatch, instance: DagsterInstance) -> None:
+    url = make_url(cast(Any, instance.event_log_storage).postgres_url)
+    own = url.update_query_dict({"options": "-c idle_in_transaction_session_timeout=7s"})
+    monkeypatch.setenv("GHL_PIPELINE_DAGSTER_DATABASE_URL", own.render_as_string(hide_password=False))
+    engine = cast(Any, PooledPostgresStorage.from_config_value(None, {}).run_storage)._engine
+    with engine.connect() as connection:
+        assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one() == "7s"
 
 
 def test_the_queue_retries_crashes_and_nothing_else(instance: DagsterInstance) -> None:
